@@ -1,0 +1,58 @@
+# Two commands matter: `make demo` and `make test`. All that they need beside make is Python 3.11 or newer.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo run test lint lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*##/ #/' | awk -F' # ' '{ printf "make %-6s %s\n", $$1, $$2 }'
+
+demo: .venv/run  ## see both updates happen, on this machine alone
+	@$(BIN)/python -m deploy.local.demo
+
+run: .venv/run  ## leave it all running, with curl lines to paste
+	@$(BIN)/python -m deploy.local.run
+
+test: .venv/dev lint  ## everything that must pass
+	@echo "== tests: the real server, real sockets"
+	@rm -f .coverage .coverage.*
+	@$(BIN)/coverage run -m pytest -n 2 $(PYTEST_ARGS)
+	@echo "== branch coverage of what is pure"
+	@$(BIN)/coverage combine -q
+	@$(BIN)/coverage report --fail-under=100 --include='schemas/*,handlers/senders.py,handlers/providers/*,handlers/logs.py'
+	@echo "== all passed"
+
+lint: .venv/dev  ## ruff and mypy
+	@echo "== ruff"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@echo "== mypy --strict"
+	@$(BIN)/mypy
+
+lock: .venv/dev  ## compile the requirements from pyproject.toml
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate \
+	    --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(LOCK_ARGS) \
+	    pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate \
+	    --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(LOCK_ARGS) \
+	    --group dev -c requirements.txt -o tests/requirements.txt
+
+clean:  ## remove what the others built
+	rm -rf .venv .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"Python 3.11 or newer is needed, this is {v[0]}.{v[1]}: make PYTHON=python3.12 …" or 0)'
+	@echo "== a virtual environment in .venv"
+	@$(PYTHON) -m venv .venv
+
+# A stamp each: installed again only when what is to be installed has changed.
+.venv/run: requirements.txt | .venv/bin/python
+	@echo "== installing what the function needs (a minute on a slow line)"
+	@$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.txt
+	@touch $@
+
+.venv/dev: tests/requirements.txt .venv/run
+	@echo "== installing what the tests need (two minutes on a slow line)"
+	@$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r tests/requirements.txt
+	@touch $@

@@ -1,0 +1,138 @@
+"""This machine as the cloud: both platforms, a Secret Manager, and the function under its real server."""
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from deploy.local.apify import Apify
+from deploy.local.data_world import DataWorld
+from deploy.local.secret_manager import SecretManager
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = "local-project"
+APIFY_USER, DATA_WORLD_OWNER = "jane", "acme"
+
+
+@dataclass
+class Cloud:
+    """The platforms and the Secret Manager, with fresh tokens in it."""
+
+    apify_token: str = field(default_factory=lambda: f"apify_api_{secrets.token_hex(18)}", repr=False)
+    data_world_token: str = field(default_factory=lambda: f"dw.{secrets.token_urlsafe(30)}", repr=False)
+    relay_secret: str = field(default_factory=lambda: f"whsec_{secrets.token_hex(16)}", repr=False)
+    apify: Apify = field(init=False)
+    data_world: DataWorld = field(init=False)
+    secret_manager: SecretManager = field(init=False)
+
+    def start(self) -> "Cloud":
+        """Starts all three on free ports."""
+        self.apify = Apify(tokens={self.apify_token: APIFY_USER})
+        self.data_world = DataWorld(tokens={self.data_world_token: DATA_WORLD_OWNER})
+        self.secret_manager = SecretManager()
+        # A line end behind the token: `echo TOKEN | gcloud secrets versions add …` leaves one.
+        self.secret_manager.add_version(secret_name("apify-token"), f"{self.apify_token}\n")
+        self.secret_manager.add_version(secret_name("data-world-token"), self.data_world_token)
+        self.secret_manager.add_version(secret_name("relay-secret"), self.relay_secret)
+        self.apify.start()
+        self.data_world.start()
+        self.secret_manager.start()
+        return self
+
+    def stop(self) -> None:
+        """Stops all three."""
+        self.apify.stop()
+        self.data_world.stop()
+        self.secret_manager.stop()
+
+    def settings(self) -> dict[str, str]:
+        """The variables that make a function use this cloud."""
+        return {
+            "GOOGLE_CLOUD_PROJECT": PROJECT,
+            "SECRET_MANAGER_EMULATOR_HOST": self.secret_manager.address,
+            "APIFY_BASE_URL": self.apify.base_url,
+            "APIFY_TOKEN": "apify-token",
+            "DATA_WORLD_BASE_URL": self.data_world.base_url,
+            "DATA_WORLD_TOKEN": "data-world-token",
+            "RELAY_SECRET": "relay-secret",
+        }
+
+
+def secret_name(name: str) -> str:
+    """The full name of a secret of this cloud's project."""
+    return f"projects/{PROJECT}/secrets/{name}"
+
+
+class Function:
+    """The function as it is deployed: `functions-framework` in a process of its own."""
+
+    def __init__(
+        self,
+        settings: Mapping[str, str],
+        *,
+        port: int | None = None,
+        log: IO[Any] | int | None = None,
+        cwd: Path = ROOT,
+    ) -> None:
+        """`settings` are all that the function sees of the environment, but for what a process needs to run."""
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        needed = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "functions_framework", "--target", "relay", "--host", "127.0.0.1"],
+            cwd=cwd,
+            env={**needed, "PORT": str(self.port), "PYTHONUNBUFFERED": "1", **settings},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            # A Ctrl-C at the terminal is for whoever started us, who then stops us in order.
+            start_new_session=True,
+        )
+
+    def wait_until_up(self, seconds: float = 30.0) -> "Function":
+        """Returns when GET /health answers. Raises RuntimeError when it ends before, or takes too long."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"The function ended with exit code {self.process.returncode}.")
+            try:
+                with urllib.request.urlopen(f"{self.url}/health", timeout=1):
+                    return self
+            except (urllib.error.URLError, ConnectionError, TimeoutError):
+                time.sleep(0.02)
+        self.stop()
+        raise RuntimeError(f"The function was not up after {seconds} seconds.")
+
+    def stop(self) -> int:
+        """Asks the function to end (SIGTERM), as the platform does; its exit code."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            return self.process.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            # Its whole group: gunicorn's workers are children of its own.
+            os.killpg(self.process.pid, signal.SIGKILL)
+            return self.process.wait()
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def is_free(port: int) -> bool:
+    """Whether `port` can be listened on."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        return probe.connect_ex(("127.0.0.1", port)) != 0

@@ -1,0 +1,65 @@
+"""`make run`: this machine as the cloud until Ctrl-C, with lines to paste."""
+
+import os
+import signal
+import sys
+import threading
+from typing import Any
+
+from deploy.local.cloud import APIFY_USER, DATA_WORLD_OWNER, Cloud, Function, is_free
+from deploy.local.demo import paint
+
+_PORT = 8080
+
+
+def main() -> int:
+    """Runs until it is interrupted, or the function ends."""
+    cloud = Cloud().start()
+    dataset_id = cloud.apify.add(APIFY_USER, "products")
+    cloud.data_world.add(f"{DATA_WORLD_OWNER}/products")
+    wanted = int(os.environ.get("PORT", _PORT))
+    function = Function(cloud.settings(), port=wanted if is_free(wanted) else None)
+    over = threading.Event()
+
+    def stop(*_: Any) -> None:
+        over.set()
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        function.wait_until_up()
+        print(_lines(cloud, function.url, dataset_id), flush=True)
+        while not over.wait(0.2) and function.process.poll() is None:
+            pass
+        return 0 if over.is_set() else 1
+    except RuntimeError as error:
+        print(f"{paint('red', 'Not started:')} {error}", file=sys.stderr)
+        return 1
+    finally:
+        function.stop()
+        cloud.stop()
+
+
+def _lines(cloud: Cloud, url: str, dataset_id: str) -> str:
+    event = f"curl -i -H 'Authorization: Bearer {cloud.relay_secret}' -H 'Content-Type: application/json'"
+    read = "curl -s -w '\\n' -H 'Authorization: Bearer"
+    apify = '{"provider": "apify", "dataset": "%s", "update": {"generalAccess": "ANYONE_WITH_ID_CAN_READ"}}'
+    data_world = '{"provider": "data.world", "dataset": "acme/products", "update": {"title": "Products, daily"}}'
+    wrong = '{"provider": "data.world", "dataset": "acme/products", "update": {"titel": "Products, daily"}}'
+    steps = [
+        ("Update a dataset on Apify", f"{event} -d '{apify % dataset_id}' {url}"),
+        ("Update a dataset on data.world", f"{event} -d '{data_world}' {url}"),
+        ("See what would be sent, without sending it", f"{event} -d '{data_world}' '{url}/?dry_run=true'"),
+        ("Make a mistake", f"{event} -d '{wrong}' {url}"),
+        ("Read the records back", f"{read} {cloud.apify_token}' {cloud.apify.base_url}/datasets/{dataset_id}"),
+        ("", f"{read} {cloud.data_world_token}' {cloud.data_world.base_url}/datasets/acme/products"),
+    ]
+    said = [f"\n{paint('bold', 'Running')} at {paint('cyan', url)}. The secrets below live as long as this does.\n"]
+    for title, line in steps:
+        said.append((f"{paint('bold', title)}\n" if title else "") + f"  {line}\n")
+    said.append("Ctrl-C ends it. The function's log follows.\n")
+    return "\n".join(said)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

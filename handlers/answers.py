@@ -1,0 +1,29 @@
+"""Answers: JSON, problems, and what has to be done when the request's body was left unread."""
+
+from flask import Request, Response
+
+from schemas.problem import MEDIA_TYPE, Problem, problem_body
+from schemas.strict_json import dump
+
+
+def json_response(status: int, body: object, media_type: str = "application/json") -> Response:
+    """`body` as JSON."""
+    return Response(dump(body), status=status, content_type=media_type)
+
+
+def problem_response(problem: Problem) -> Response:
+    """`problem` as problem details, with its headers."""
+    response = json_response(problem.status, problem_body(problem), MEDIA_TYPE)
+    response.headers.update(problem.headers)
+    return response
+
+
+def leave_body_unread(request: Request, response: Response) -> None:
+    """Makes `response` one that doesn't wait for the rest of the request's body.
+
+    functions-framework reads a body to its end before any answer that isn't streamed. What the server then does
+    with the rest is the server's affair: gunicorn reads a little of it, so that the answer is heard, and closes.
+    """
+    if request.content_length or "Transfer-Encoding" in request.headers:
+        response.response = iter([response.get_data()])
+        response.headers["Connection"] = "close"

@@ -1,0 +1,82 @@
+"""The log: one JSON line per request on stdout, in Cloud Logging's own fields.
+
+https://cloud.google.com/logging/docs/structured-logging
+"""
+
+import json
+import logging
+import re
+import sys
+import traceback
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, TextIO
+
+LOGGER = logging.getLogger("relay")
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
+_CLOUD_TRACE = re.compile(r"([0-9a-fA-F]{32})(?:/(\d{1,20}))?(?:;o=([01]))?")
+
+
+class JSONFormatter(logging.Formatter):
+    """A record as one line of JSON: its message, its severity, and what `extra={"fields": …}` gave it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without its end."""
+        entry = {"severity": record.levelname, "message": record.getMessage(), **getattr(record, "fields", {})}
+        if record.exc_info and record.exc_info[1]:
+            entry["stack_trace"] = stack(record.exc_info[1])
+        if record.name != LOGGER.name:
+            entry["logger"] = record.name
+        return json.dumps(entry, default=str)
+
+
+def configure(level: str, stream: TextIO = sys.stdout) -> None:
+    """Makes this module's lines, and the libraries' warnings, visible on `stream`."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JSONFormatter())
+    LOGGER.handlers = [handler]
+    LOGGER.setLevel(level)
+    LOGGER.propagate = False
+    root = logging.getLogger()
+    root.handlers = [handler]
+    # A library's DEBUG lines show more than we can vouch for.
+    root.setLevel(max(logging.WARNING, LOGGER.level))
+
+
+def stack(error: BaseException) -> str:
+    """The stack of `error` and of what caused it: places and types, without the messages.
+
+    An exception's message can hold whatever was being handled, in any encoding; a place in the code can't.
+    """
+    parts = []
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        parts.append(_one(type(current), current.__traceback__))
+        current = current.__cause__ or current.__context__
+    return "\nDuring the handling of, or caused by:\n\n".join(reversed(parts))
+
+
+def _one(kind: type[BaseException], tb: TracebackType | None) -> str:
+    frames = "".join(traceback.format_tb(tb))
+    return f"Traceback (most recent call last):\n{frames}{kind.__module__}.{kind.__qualname__}\n"
+
+
+def trace_fields(headers: Mapping[str, str], project: str | None) -> dict[str, Any]:
+    """What ties a line to its trace, from `traceparent` or `X-Cloud-Trace-Context`; names are lower case.
+
+    https://www.w3.org/TR/trace-context/, https://cloud.google.com/trace/docs/trace-context
+    """
+    if found := _TRACEPARENT.fullmatch(headers.get("traceparent", "").strip()):
+        trace, span, sampled = found[1], found[2], bool(int(found[3], 16) & 1)
+    elif found := _CLOUD_TRACE.fullmatch(headers.get("x-cloud-trace-context", "").strip()):
+        trace, span, sampled = found[1].lower(), f"{int(found[2] or 0):016x}", found[3] == "1"
+    else:
+        return {}
+    return {
+        "logging.googleapis.com/trace": f"projects/{project}/traces/{trace}" if project else trace,
+        "logging.googleapis.com/spanId": span,
+        "logging.googleapis.com/trace_sampled": sampled,
+    }

@@ -1,0 +1,190 @@
+"""HTTP in and out: the routes, the order of the checks, and an answer to everything."""
+
+import time
+import uuid
+from collections.abc import Callable, Mapping
+
+from flask import Request, Response
+from werkzeug.exceptions import MethodNotAllowed, NotFound, RequestEntityTooLarge
+from werkzeug.routing import Map, Rule
+
+from handlers import senders
+from handlers.answers import json_response, leave_body_unread, problem_response
+from handlers.deadline import Deadline
+from handlers.deliver import Deliverer
+from handlers.exchange import Exchange
+from handlers.logs import LOGGER
+from handlers.tokens import Secrets
+from schemas import event as events
+from schemas.event import Event, EventSchema
+from schemas.problem import (
+    Invalid,
+    NotJSON,
+    Problem,
+    RelayError,
+    SecretUnreachable,
+    SecretUnusable,
+    TooLarge,
+    Unexpected,
+    UnknownRoute,
+    Unproven,
+    WrongMediaType,
+    WrongMethod,
+)
+from schemas.settings import Settings
+from schemas.strict_json import JSON, parse_object
+
+_CLOUD_EVENT = "application/cloudevents+json"
+_CLOUD_EVENTS = "application/cloudevents-batch+json"
+
+
+class Receiver:
+    """The function: a request in, an answer out, always."""
+
+    def __init__(
+        self, settings: Settings, schemas: Mapping[str, EventSchema], secrets: Secrets, deliverer: Deliverer
+    ) -> None:
+        """`schemas` has, for each provider, the schema of an event for it."""
+        self._settings = settings
+        self._schemas = schemas
+        self._secrets = secrets
+        self._deliverer = deliverer
+        self._endpoints: Mapping[str, Callable[[Exchange], Response]] = {"event": self._event, "health": self._health}
+        self._routes = Map(
+            [
+                Rule("/", endpoint="event", methods=["POST"]),
+                Rule("/health", endpoint="health", methods=["GET"]),
+            ],
+            strict_slashes=False,
+            merge_slashes=False,
+        )
+
+    def __call__(self, request: Request) -> Response:
+        """Answers `request`; whatever goes wrong is an answer too, and a line in the log."""
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        named = events.printable_id(senders.delivery_id(headers))
+        exchange = Exchange(request, headers, delivery=named or str(uuid.uuid4()))
+        problem: Problem | None = None
+        fault: Exception | None = None
+        try:
+            response = self._route(request)(exchange)
+        except RelayError as error:
+            problem = error.problem
+        except Exception as error:
+            fault, problem = error, Unexpected("The function failed as it never should; its log says where.").problem
+        if problem:
+            exchange.outcome = exchange.outcome or ("failed" if problem.status >= 500 else "rejected")
+            response = problem_response(problem)
+        response.headers["Relay-Delivery"] = exchange.delivery
+        if not exchange.body_is_read:
+            leave_body_unread(request, response)
+        exchange.log(response.status_code, problem, fault, self._settings.project)
+        return response
+
+    def _route(self, request: Request) -> Callable[[Exchange], Response]:
+        try:
+            # Bound to no host: what the Host header says plays no part.
+            name, _ = self._routes.bind("relay").match(request.path, method=request.method)
+        except NotFound:
+            raise UnknownRoute("There is nothing at this path. Events go to POST /.") from None
+        except MethodNotAllowed as error:
+            allowed = ", ".join(sorted(error.valid_methods or ()))
+            raise WrongMethod(f"This path takes {allowed}.", headers={"Allow": allowed}) from None
+        return self._endpoints[name]
+
+    def _health(self, _exchange: Exchange) -> Response:
+        return json_response(200, {"status": "ok"})
+
+    def _event(self, exchange: Exchange) -> Response:
+        body = self._body(exchange)
+        deadline = Deadline.after(self._settings.deadline_seconds)
+        _check_media_type(exchange.request)
+        exchange.sender = self._prove(exchange.headers, body, deadline)
+        event = self._read(exchange, parse_object(body))
+        dry_run = _is_dry_run(exchange.request)
+        exchange.provider, exchange.dataset = event.update.provider, event.update.dataset
+        if dry_run:
+            shown = self._deliverer.rehearse(event.update, deadline)
+            exchange.dry_run, exchange.outcome = True, "ignored"
+            return json_response(200, shown)
+        return self._deliver(event, deadline, exchange)
+
+    def _deliver(self, event: Event, deadline: Deadline, exchange: Exchange) -> Response:
+        try:
+            result = self._deliverer.deliver(event.update, deadline, exchange.progress)
+        except Invalid:
+            raise
+        except RelayError:
+            exchange.outcome = "failed"
+            raise
+        exchange.outcome = "delivered"
+        return Response(status=result.status) if result.empty else json_response(result.status, result.body)
+
+    def _body(self, exchange: Exchange) -> bytes:
+        limit = self._settings.max_body_bytes
+        # werkzeug refuses a Content-Length over this unread, and reads no more than this without one.
+        exchange.request.max_content_length = limit
+        try:
+            body = exchange.request.get_data()
+        except RequestEntityTooLarge:
+            raise TooLarge(f"The body may be at most {limit} bytes (RELAY_MAX_BODY_BYTES).") from None
+        except Exception:
+            # The connection broke, or the body isn't what its headers say; each server has errors of its own for that.
+            raise NotJSON("The body could not be read to its end.") from None
+        exchange.body_is_read = True
+        return body
+
+    def _prove(self, headers: Mapping[str, str], body: bytes, deadline: Deadline) -> str | None:
+        """The kind of proof that the sender gave. Raises Unproven, or that a secret can't be had."""
+        if self._settings.allow_unauthenticated:
+            return None
+        if not (self._settings.secrets and senders.has_proof(headers)):
+            raise Unproven
+        proven: str | None = None
+        trouble: RelayError | None = None
+        for reference in self._settings.secrets:
+            # Every secret is asked, also after one has fitted: the time tells nothing of which one did.
+            try:
+                secret = self._secrets.get(reference, deadline)
+                proven = senders.prove(headers, body, secret.text, time.time()) or proven
+            except SecretUnreachable as error:
+                LOGGER.error("%s", error)
+                retry = error.problem.headers
+                trouble = SecretUnreachable("A secret of this function can't be had now.", headers=retry)
+            except (SecretUnusable, senders.BadKey) as error:
+                LOGGER.error("%s: %s", reference, error)
+                trouble = trouble or SecretUnusable("A secret of this function can't be used; its log says which.")
+        if proven is None:
+            raise trouble or Unproven()
+        return proven
+
+    def _read(self, exchange: Exchange, payload: dict[str, JSON]) -> Event:
+        if exchange.request.mimetype == _CLOUD_EVENT:
+            _name_delivery(exchange, payload)
+            payload = events.from_structured(payload)
+        elif events.is_binary(exchange.headers):
+            payload = events.from_binary(exchange.headers, payload)
+        _name_delivery(exchange, payload)
+        return events.read_event(payload, self._schemas)
+
+
+def _check_media_type(request: Request) -> None:
+    if "Content-Encoding" in request.headers:
+        raise WrongMediaType("The body must not be encoded: no Content-Encoding is taken.")
+    if not request.is_json or request.mimetype == _CLOUD_EVENTS:
+        raise WrongMediaType(
+            "The Content-Type must be application/json, or application/cloudevents+json for one event."
+        )
+
+
+def _is_dry_run(request: Request) -> bool:
+    values = request.args.getlist("dry_run")
+    if values not in ([], ["true"], ["false"]):
+        raise Invalid("dry_run must be true or false.", errors={"dry_run": ["Must be true or false, once."]})
+    return values == ["true"]
+
+
+def _name_delivery(exchange: Exchange, payload: Mapping[str, JSON]) -> None:
+    """The event's own id names the delivery, also where the rest of the event breaks a rule."""
+    given = payload.get("id")
+    exchange.delivery = events.printable_id(given if isinstance(given, str) else None) or exchange.delivery

@@ -1,0 +1,156 @@
+"""data.world, *Update dataset*: https://developer.data.world/reference/patchdataset"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from marshmallow import ValidationError, fields, validate, validates_schema
+
+from schemas.event import EventSchema
+from schemas.strict import StrictBoolean, StrictSchema, StringMap, UpdateSchema, distinct, matches
+
+#: The platform's lists of 2017 to 2026 in one, as it spells them; its own Python client knows ten of them.
+LICENSES = (
+    "Public Domain",
+    "PDDL",
+    "CC-0",
+    "CC-BY",
+    "ODC-BY",
+    "CC-BY-SA",
+    "ODC-ODbL",
+    "CC BY-NC",
+    "CC BY-NC-SA",
+    "Other",
+    "CDLA-Permissive-1.0",
+    "CDLA-Sharing-1.0",
+    "CC BY-ND",
+    "CC BY-NC-ND",
+    "CC-BY-IGO",
+    "CC-BY 3.0",
+    "CC-BY 3.0 AU",
+    "CC-BY 3.0 IGO",
+    "CC-BY 3.0 NZ",
+    "CC-BY-SA 3.0",
+    "CC-BY-SA 3.0 NZ",
+    "CC-BY-NC 3.0",
+    "CC-BY-NC 3.0 NZ",
+    "CC-BY-NC-SA 3.0",
+    "CC-BY-NC-SA 3.0 NZ",
+    "CC-BY-NC-ND-NZ-3.0",
+    "CC BY-ND 3.0",
+    "Italian-ODL",
+    "MIT License",
+    "OGL",
+    "OGL-Canada",
+    "OGL-Nova Scotia",
+    "OGL-UK",
+    "OSODL",
+)
+VISIBILITIES = ("OPEN", "PRIVATE", "DISCOVERABLE")
+LABELS = ("raw data", "clean data", "documentation", "script", "visualization", "report")
+METHODS = ("GET", "POST")
+
+#: A source's URL with the names and values of its headers, in bytes of UTF-8.
+MAX_URL_AND_HEADERS = 4096
+
+# The pattern of the platform's own API description.
+_SLUG = r"[a-z0-9](?:-(?!-)|[a-z0-9])+[a-z0-9]"
+
+
+class Authorization(StrictSchema):
+    """How the platform authenticates when it fetches a file: a scheme of its own naming."""
+
+    type = fields.String(required=True, validate=validate.Length(max=50))
+    credentials = fields.String(validate=validate.Length(min=1, max=1024))
+
+
+class Credentials(StrictSchema):
+    """How the platform authenticates when it fetches a file: user and password."""
+
+    user = fields.String(required=True, validate=validate.Length(max=1024))
+    password = fields.String(validate=validate.Length(max=1024))
+
+
+class Source(StrictSchema):
+    """Where the platform fetches a file from."""
+
+    url = fields.String(
+        required=True,
+        validate=[
+            validate.Length(min=1, max=4096),
+            matches(
+                r"(?:https?|ftps?)://[^/?#\x00-\x20\x7f][^\x00-\x1f\x7f]*", "Must be an http, https, ftp or ftps URL."
+            ),
+        ],
+    )
+    method = fields.String(validate=validate.OneOf(METHODS))
+    requestHeaders = StringMap()
+    requestEntity = fields.String(validate=validate.Length(max=10_000))
+    authorization = fields.Nested(Authorization)
+    credentials = fields.Nested(Credentials)
+    expandArchive = StrictBoolean()
+
+    @validates_schema
+    def _headers_fit(self, source: Mapping[str, Any], **_: object) -> None:
+        headers = source.get("requestHeaders", {})
+        parts = [source["url"], *headers, *headers.values()]
+        size = sum(len(part.encode()) for part in parts)
+        if headers and size > MAX_URL_AND_HEADERS:
+            raise ValidationError(
+                f"With the URL, headers may be at most {MAX_URL_AND_HEADERS} bytes; these are {size}.", "requestHeaders"
+            )
+
+    @validates_schema
+    def _entity_has_a_type(self, source: Mapping[str, Any], **_: object) -> None:
+        headers = source.get("requestHeaders", {})
+        if "requestEntity" in source and "content-type" not in {name.lower() for name in headers}:
+            raise ValidationError("Needs a Content-Type in requestHeaders.", "requestEntity")
+
+
+class File(StrictSchema):
+    """A file of the dataset; without a source, what is said of a file that is there already."""
+
+    name = fields.String(
+        required=True,
+        validate=[validate.Length(min=1, max=128), matches(r"[^/]*", "Must not hold '/'.")],
+    )
+    source = fields.Nested(Source)
+    description = fields.String(validate=validate.Length(min=1, max=120))
+    labels = fields.List(fields.String(validate=validate.OneOf(LABELS)), validate=distinct)
+
+
+class DataWorldUpdate(UpdateSchema):
+    """The body of data.world's PATCH: what is left out stays as it is."""
+
+    title = fields.String(validate=validate.Length(min=1, max=60))
+    description = fields.String(validate=validate.Length(max=120))
+    summary = fields.String(validate=validate.Length(max=25_000), metadata={"description": "Markdown."})
+    tags = fields.List(
+        fields.String(
+            validate=[
+                validate.Length(min=2, max=25),
+                matches(r"[a-zA-Z0-9 ]*", "Must hold only the letters a-z and A-Z, digits and spaces."),
+            ]
+        ),
+        validate=distinct,
+    )
+    license = fields.String(validate=validate.OneOf(LICENSES))
+    visibility = fields.String(validate=validate.OneOf(VISIBILITIES))
+    files = fields.List(fields.Nested(File))
+    properties = fields.Dict(metadata={"description": "Custom metadata: any JSON object."})
+
+
+class DataWorldEvent(EventSchema):
+    """An event for a dataset on data.world."""
+
+    dataset = fields.String(
+        required=True,
+        validate=[
+            validate.Length(max=256),
+            matches(
+                rf"{_SLUG}/{_SLUG}",
+                "Must be owner/id, each at least three of a-z, 0-9 and single '-', neither first nor last a '-'.",
+            ),
+        ],
+        metadata={"description": "owner/id, as in the dataset's address on data.world."},
+    )
+    update = fields.Nested(DataWorldUpdate, required=True)

@@ -1,0 +1,170 @@
+"""An event in our own language, bare or in a CloudEvent: one update for one dataset."""
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import unquote
+
+from marshmallow import INCLUDE, Schema, ValidationError, fields, validate
+
+from schemas.problem import Invalid, NotJSON
+from schemas.strict import StrictSchema, flatten, matches
+from schemas.strict_json import JSON, parse_object
+
+_EVENT_ID = r"[\x20-\x7e]{1,200}"
+_BROKEN = "The event breaks a rule; errors names each field and its rule."
+# RFC 3339, section 5.6, with any number of digits behind the second.
+_TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Update:
+    """One change for one dataset: `body` is the platform's own request body, as it came."""
+
+    provider: str
+    dataset: str
+    body: Mapping[str, JSON]
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a sender says: an update, and the id it gave it, if any."""
+
+    update: Update
+    id: str | None
+
+
+def printable_id(text: str | None) -> str | None:
+    """`text` if it can name a delivery (1 to 200 printable ASCII characters), else None."""
+    return text if text is not None and re.fullmatch(_EVENT_ID, text) else None
+
+
+def _timestamp(text: str) -> None:
+    found = _TIMESTAMP.fullmatch(text.upper())
+    try:
+        if found:
+            # A leap second is a time too (RFC 3339, 5.7), but not one that datetime knows.
+            datetime.fromisoformat(re.sub(r":60\Z", ":59", found[1]) + found[2].replace("Z", "+00:00"))
+    except ValueError:
+        found = None
+    if not found:
+        raise ValidationError("Must be an RFC 3339 timestamp, as 2026-11-22T08:30:00Z.")
+
+
+_ID = matches(_EVENT_ID, "Must be 1 to 200 printable ASCII characters.")
+
+
+class EventSchema(StrictSchema):
+    """What every event has; a provider's own event says more of `dataset` and `update`."""
+
+    provider = fields.String(required=True)
+    dataset: fields.Field[Any] = fields.String(required=True)
+    update: fields.Field[Any] = fields.Dict(required=True)
+    id = fields.String(validate=_ID, metadata={"description": "Names the delivery in answers and logs."})
+    type = fields.String(validate=validate.Length(min=1))
+    time = fields.String(validate=_timestamp)
+
+
+class CloudEventSchema(Schema):
+    """A CloudEvent's envelope; https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md
+
+    Attributes that are not listed are extensions: any is allowed.
+    """
+
+    class Meta:
+        """Extensions stay."""
+
+        unknown = INCLUDE
+
+    specversion = fields.String(required=True, validate=validate.OneOf(["1.0"]))
+    id = fields.String(required=True, validate=_ID)
+    source = fields.String(required=True, validate=validate.Length(min=1))
+    type = fields.String(required=True, validate=validate.Length(min=1))
+    time = fields.String(validate=_timestamp)
+    data = fields.Dict()
+    data_base64 = fields.String()
+
+
+_CLOUD_EVENT = CloudEventSchema()
+_OWN_ATTRIBUTES = ("id", "type", "time")
+
+
+def read_event(payload: dict[str, JSON], schemas: Mapping[str, EventSchema]) -> Event:
+    """The event in `payload`, judged by its provider's schema, one of `schemas`.
+
+    Raises Invalid with every broken rule.
+    """
+    provider = payload.get("provider")
+    schema = schemas.get(provider) if isinstance(provider, str) else None
+    errors = (schema or EventSchema()).validate(payload)
+    if schema is None and "provider" not in errors:
+        errors["provider"] = [f"Must be one of: {', '.join(schemas)}."]
+    if errors:
+        raise Invalid(_BROKEN, errors=flatten(errors))
+    # The schema has seen to the types; mypy can't know.
+    dataset, body, event_id = payload["dataset"], payload["update"], payload.get("id")
+    assert isinstance(provider, str)
+    assert isinstance(dataset, str)
+    assert isinstance(body, dict)
+    return Event(
+        update=Update(provider=provider, dataset=dataset, body=body),
+        id=event_id if isinstance(event_id, str) else None,
+    )
+
+
+def from_structured(envelope: dict[str, JSON]) -> dict[str, JSON]:
+    """The event in a structured CloudEvent: its data, with the envelope's own id, type and time.
+
+    Raises Invalid: the envelope breaks a rule of CloudEvents, or there is no JSON object in it.
+    """
+    errors = _CLOUD_EVENT.validate(envelope)
+    if "data" in envelope and "data_base64" in envelope:
+        errors["data_base64"] = ["A CloudEvent has data or data_base64, not both."]
+    elif "data" not in envelope and "data_base64" not in envelope:
+        errors["data"] = ["Missing data for required field."]
+    if errors:
+        raise Invalid("The CloudEvent breaks a rule; errors names each attribute and its rule.", errors=flatten(errors))
+    data = envelope["data"] if "data" in envelope else _decoded(str(envelope["data_base64"]))
+    assert isinstance(data, dict)
+    return _with_attributes(data, envelope)
+
+
+def from_binary(headers: Mapping[str, str], data: dict[str, JSON]) -> dict[str, JSON]:
+    """The event in a binary CloudEvent: the body, with the id, type and time of the `ce-` headers.
+
+    `headers` have lower-case names. Raises Invalid as from_structured does.
+    """
+    attributes: dict[str, JSON] = {
+        # CloudEvents HTTP binding, 3.1.3.2: header values are percent-encoded UTF-8.
+        name.removeprefix("ce-"): unquote(value)
+        for name, value in headers.items()
+        if name.startswith("ce-")
+    }
+    errors = _CLOUD_EVENT.validate(attributes)
+    if errors:
+        named = {f"ce-{name}": value for name, value in errors.items()}
+        raise Invalid("The CloudEvent breaks a rule; errors names each header and its rule.", errors=flatten(named))
+    return _with_attributes(data, attributes)
+
+
+def is_binary(headers: Mapping[str, str]) -> bool:
+    """Whether `headers`, with lower-case names, make the request a CloudEvent in binary mode."""
+    return any(f"ce-{name}" in headers for name in ("specversion", "id", "source", "type"))
+
+
+def _decoded(text: str) -> dict[str, JSON]:
+    try:
+        return parse_object(base64.b64decode(text, validate=True))
+    except (binascii.Error, ValueError):
+        message = "Not valid base64."
+    except NotJSON as error:
+        message = error.problem.detail
+    raise Invalid("The CloudEvent breaks a rule.", errors={"data_base64": [message]})
+
+
+def _with_attributes(data: dict[str, JSON], attributes: Mapping[str, JSON]) -> dict[str, JSON]:
+    return data | {name: attributes[name] for name in _OWN_ATTRIBUTES if name in attributes}

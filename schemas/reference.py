@@ -1,0 +1,88 @@
+"""Secret references: where a secret is, in Secret Manager, a variable or a file."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from marshmallow import ValidationError, fields
+
+#: A project's id may carry a domain ("example.com:project"); a project number is taken too.
+PROJECT = r"[a-z0-9][a-z0-9.:-]*"
+# https://cloud.google.com/secret-manager/docs/reference/rest/v1/projects.secrets/create
+_NAME = r"[A-Za-z0-9_-]{1,255}"
+_VERSION = r"[A-Za-z0-9_-]{1,63}"
+_FULL_NAME = re.compile(rf"projects/{PROJECT}/secrets/{_NAME}(?P<version>/versions/{_VERSION})?")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# What is itself a secret: Apify's tokens, JSON Web Tokens (data.world's tokens are such), Standard Webhooks secrets.
+_SECRETS = re.compile(r"apify_api_|whsec_|eyJ[A-Za-z0-9_-]*\.")
+
+
+_FORMS = "projects/P/secrets/NAME, with /versions/V or without, a bare NAME, env:VARIABLE or file:/path"
+_TOKEN = f"Looks like a token or secret itself; give a reference to it: {_FORMS}."
+_INVALID = f"Must be a secret reference: {_FORMS}."
+_VARIABLE_UNSET = "Names an environment variable that isn't set."
+_PATH = "Must name a file by its absolute path: file:/path."
+_PROJECT = "Is the bare name of a secret, which needs GOOGLE_CLOUD_PROJECT."
+
+
+@dataclass(frozen=True)
+class SecretReference:
+    """Where a secret is; never the secret. `name` is a version's resource name, a variable or a path."""
+
+    kind: Literal["manager", "env", "file"]
+    name: str
+
+    def __str__(self) -> str:
+        return self.name if self.kind == "manager" else f"{self.kind}:{self.name}"
+
+
+class Reference(fields.Field[SecretReference]):
+    """A secret reference. No message repeats the value: it may be the secret itself, put in the wrong place."""
+
+    def __init__(self, environ: Mapping[str, str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._environ = environ
+
+    def _deserialize(self, value: str, *_: object, **__: object) -> SecretReference:
+        return self._read(value.strip())
+
+    def _read(self, text: str) -> SecretReference:
+        kind, colon, name = text.partition(":")
+        if colon and kind == "env":
+            if not _VARIABLE.fullmatch(name):
+                raise ValidationError(_INVALID)
+            if not self._environ.get(name, "").strip():
+                raise ValidationError(_VARIABLE_UNSET)
+            return SecretReference("env", name)
+        if colon and kind == "file":
+            if not name.startswith("/") or "\0" in name:
+                raise ValidationError(_PATH)
+            return SecretReference("file", name)
+        if _SECRETS.match(text):
+            raise ValidationError(_TOKEN)
+        if found := _FULL_NAME.fullmatch(text):
+            return SecretReference("manager", text if found["version"] else f"{text}/versions/latest")
+        if not re.fullmatch(_NAME, text):
+            raise ValidationError(_INVALID)
+        project = self._environ.get("GOOGLE_CLOUD_PROJECT", "").strip()
+        if not project:
+            raise ValidationError(_PROJECT)
+        return SecretReference("manager", f"projects/{project}/secrets/{text}/versions/latest")
+
+
+class References(Reference):
+    """Secret references, comma-separated, each accepted as a proof."""
+
+    def _deserialize(self, value: str, *_: object, **__: object) -> Any:
+        found, wrong = [], []
+        parts = [part.strip() for part in value.split(",")]
+        for position, part in enumerate(parts, start=1):
+            try:
+                found.append(self._read(part))
+            except ValidationError as error:
+                of = f"Reference {position} of {len(parts)}: " if len(parts) > 1 else ""
+                wrong.append(of + " ".join(map(str, error.messages)))
+        if wrong:
+            raise ValidationError(wrong)
+        return tuple(found)

@@ -1,0 +1,128 @@
+"""What all of our schemas share: no unknown field, no coercion, errors that name the field and the rule."""
+
+import difflib
+import re
+from collections.abc import Hashable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate, validates_schema
+
+from schemas.strict_json import shown
+
+# Enough to mend an event by; a body of a million wrong fields gets no answer of a million lines.
+_MOST_ERRORS = 100
+_LONGEST_HINTED_NAME = 64
+
+
+def closest(name: str, known: list[str]) -> str | None:
+    """The known name that `name` was probably meant to be."""
+    if len(name) > _LONGEST_HINTED_NAME:
+        return None
+    folded = {each.casefold(): each for each in known}
+    found = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
+    return folded[found[0]] if found else None
+
+
+class StrictSchema(Schema):
+    """Refuses unknown fields, with the closest known name as a hint.
+
+    Used to judge, not to convert: `validate()` says what is wrong, and what is sent on is what came in, with
+    its own order, its own nulls and nothing filled in.
+    """
+
+    class Meta:
+        """The check below names unknown fields itself."""
+
+        unknown = EXCLUDE
+
+    @validates_schema(pass_original=True, skip_on_field_errors=False)
+    def _no_unknown_field(self, _loaded: object, original: object, **_: object) -> None:
+        if not isinstance(original, dict):
+            return  # said already: "Invalid input type."
+        known = list(self.fields)
+        unknown = (name for name in original if name not in self.fields)
+        wrong = {name: [_unknown_message(name, known)] for name in islice(unknown, _MOST_ERRORS + 1)}
+        if wrong:
+            raise ValidationError(wrong)
+
+
+class UpdateSchema(StrictSchema):
+    """A platform's request body: at least one field."""
+
+    @validates_schema(pass_original=True, skip_on_field_errors=False)
+    def _something_to_update(self, _loaded: object, original: object, **_: object) -> None:
+        if original == {}:
+            raise ValidationError(f"At least one field is required, of {', '.join(self.fields)}.")
+
+
+def _unknown_message(name: str, known: list[str]) -> str:
+    hint = closest(name, known)
+    return f"Unknown field; did you mean {hint}?" if hint else f"Unknown field; known are {', '.join(known)}."
+
+
+def flatten(messages: Mapping[Any, Any]) -> dict[str, list[str]]:
+    """Nested messages of marshmallow with dotted paths: `{"update.files.0.name": ["…"]}`."""
+    pairs = list(islice(_paths(messages, ()), _MOST_ERRORS + 1))
+    found: dict[str, list[str]] = {}
+    for path, texts in pairs[:_MOST_ERRORS]:
+        found.setdefault(path, []).extend(texts)
+    if len(pairs) > _MOST_ERRORS:
+        found["…"] = [f"Only the first {_MOST_ERRORS} errors are listed."]
+    return found
+
+
+def _paths(messages: Mapping[Any, Any], above: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:
+    for key, value in messages.items():
+        # marshmallow puts what is wrong with an object as a whole under this name.
+        path = above if key == "_schema" else (*above, _step(key))
+        if isinstance(value, Mapping):
+            yield from _paths(value, path)
+        else:
+            yield ".".join(path), list(value)
+
+
+def _step(key: object) -> str:
+    text = str(key)
+    # A sender's own key may be anything: only a plain one is shown as it is.
+    return text if re.fullmatch(r"[\w$-]{1,64}", text, re.ASCII) else shown(text)
+
+
+class StrictBoolean(fields.Field[bool]):
+    """true or false; marshmallow's own Boolean takes "yes", "0" and 1 as well."""
+
+    def _deserialize(self, value: object, *_: object, **__: object) -> bool:
+        if not isinstance(value, bool):
+            raise ValidationError("Must be true or false.")
+        return value
+
+
+class StringMap(fields.Dict):
+    """A JSON object whose values are all strings."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.validators.insert(0, _string_values)
+
+
+def _string_values(value: Mapping[str, object]) -> None:
+    wrong = {name: ["Not a valid string."] for name, each in value.items() if not isinstance(each, str)}
+    if wrong:
+        raise ValidationError(wrong)
+
+
+def distinct(values: list[Hashable]) -> None:
+    """A validator: no two items of a list are equal."""
+    seen: set[Hashable] = set()
+    wrong = {}
+    for position, value in enumerate(values):
+        if value in seen:
+            wrong[position] = ["Is in the list already; items must be distinct."]
+        seen.add(value)
+    if wrong:
+        raise ValidationError(wrong)
+
+
+def matches(pattern: str, rule: str) -> validate.Regexp:
+    r"""A validator: the whole string matches `pattern`, a final line end included (unlike with `$`)."""
+    return validate.Regexp(rf"(?:{pattern})\Z", error=rule)

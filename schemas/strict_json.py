@@ -1,0 +1,127 @@
+"""JSON that every reader reads alike (RFC 8259, and I-JSON, RFC 7493, where the first leaves room).
+
+`json.loads` keeps the last of two equal keys, takes NaN, turns 1e999 into infinity, and stops at a depth
+that depends on the interpreter. What a sender signed and what a platform gets must not depend on such things.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable
+from typing import NoReturn, TypeAlias
+
+from schemas.problem import NotJSON
+
+JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | None"
+
+#: Levels of objects and lists, the outermost counted as 1.
+MAX_DEPTH = 64
+
+# Possessive, and with an optional closing quote: an unclosed string costs one pass, not one for each of its quotes.
+_STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_BRACKET = re.compile(r"[\[\]{}]")
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+# A double holds every number whose text is this short, whatever its digits.
+_SAFE_INT_LENGTH = 300
+
+
+def parse_object(raw: bytes) -> dict[str, JSON]:
+    """A request's body as a JSON object.
+
+    Raises NotJSON: not UTF-8, not JSON, not an object, a duplicate key, NaN, a number that a double can't
+    hold, a lone surrogate, or more than MAX_DEPTH levels.
+    """
+    value = _parse(raw, unique_keys=True)
+    if not isinstance(value, dict):
+        raise NotJSON("The body must be a JSON object.")
+    return value
+
+
+def parse_answer(raw: bytes) -> JSON:
+    """A platform's answer as JSON of any kind; of two equal keys the last one counts.
+
+    Raises NotJSON as parse_object does, but for duplicate keys and surrogates.
+    """
+    return _parse(raw, unique_keys=False)
+
+
+def dump(value: object) -> bytes:
+    """`value` as compact JSON in UTF-8: key order kept, non-ASCII characters as themselves."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    # A lone surrogate, which only a platform's answer can hold, has no UTF-8: it stays the escape it was.
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _parse(raw: bytes, *, unique_keys: bool) -> JSON:
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise NotJSON(f"The body is not UTF-8 (byte {error.start}).") from None
+    if _deeper_than(text, MAX_DEPTH):
+        raise NotJSON(f"The body is nested deeper than {MAX_DEPTH} levels.")
+    try:
+        value: JSON = json.loads(
+            text,
+            parse_constant=_constant,
+            parse_float=_float,
+            parse_int=_int,
+            object_pairs_hook=_unique if unique_keys else None,
+        )
+    except json.JSONDecodeError as error:
+        raise NotJSON(f"The body is not JSON: {error.msg} (line {error.lineno}, column {error.colno}).") from None
+    if unique_keys and _SURROGATE_ESCAPE.search(text):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise NotJSON("The body holds half of a surrogate pair (\\ud800 to \\udfff).") from None
+    return value
+
+
+def _deeper_than(text: str, limit: int) -> bool:
+    """Whether brackets outside strings nest deeper than `limit`; looked at before json's own recursion."""
+    if text.count("{") + text.count("[") <= limit:
+        return False
+    depth = 0
+    for bracket in _BRACKET.findall(_STRING.sub("", text)):
+        if bracket in "[{":
+            depth += 1
+            if depth > limit:
+                return True
+        else:
+            depth -= 1
+    return False
+
+
+def _unique(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise NotJSON(f"The body holds the key {shown(_repeated(key for key, _ in pairs))} twice in one object.")
+    return value
+
+
+def _repeated(keys: Iterable[str]) -> str:
+    return Counter(keys).most_common(1)[0][0]
+
+
+def shown(text: str, limit: int = 60) -> str:
+    """`text` as it can stand in a message: quoted, in ASCII, and at most `limit` characters of it."""
+    return json.dumps(text if len(text) <= limit else text[:limit] + "…").replace("\\u2026", "…")
+
+
+def _constant(name: str) -> NoReturn:
+    raise NotJSON(f"The body holds {name}, which JSON has no number for.")
+
+
+def _int(text: str) -> int:
+    if len(text) > _SAFE_INT_LENGTH:
+        _float(text)
+    return int(text)
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    overflowed = value in (float("inf"), float("-inf"))
+    underflowed = value == 0 and any(digit in "123456789" for digit in re.split("[eE]", text, maxsplit=1)[0])
+    if overflowed or underflowed:
+        raise NotJSON("The body holds a number that is out of range.")
+    return value
