@@ -5,7 +5,6 @@ constant-time, every secret is compared, and a malformed proof is a wrong one.
 """
 
 import base64
-import binascii
 import hashlib
 import hmac
 from collections.abc import Mapping
@@ -31,7 +30,7 @@ def signing_key(secret: str) -> bytes:
     text = secret.removeprefix(_SIGNING_PREFIX).rstrip("=")
     try:
         key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except binascii.Error:
+    except ValueError:
         key = b""
     if not key:
         raise BadKey("Not base64 behind whsec_.")

@@ -1,7 +1,6 @@
 """An event in our own language, bare or in a CloudEvent: one update for one dataset."""
 
 import base64
-import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -159,7 +158,7 @@ def is_binary(headers: Mapping[str, str]) -> bool:
 def _decoded(text: str) -> dict[str, JSON]:
     try:
         return parse_object(base64.b64decode(text, validate=True))
-    except (binascii.Error, ValueError):
+    except ValueError:
         message = "Not valid base64."
     except NotJSON as error:
         message = error.problem.detail

@@ -1,7 +1,6 @@
 """Taking secrets out of what is shown: by name, where the shape is known, and by value, wherever it turns up."""
 
 import base64
-import binascii
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -105,7 +104,7 @@ def _header_credentials(value: JSON) -> Iterator[str]:
             yield rest.strip()
         if scheme.lower() == "basic":
             # What isn't Basic after all is on the list as it is.
-            with suppress(binascii.Error, ValueError):
+            with suppress(ValueError):
                 yield base64.b64decode(rest, validate=True).decode().partition(":")[2]
         for cookie in text.split(";"):
             yield cookie.partition("=")[2].strip()

@@ -65,21 +65,23 @@ def flatten(messages: Mapping[Any, Any]) -> dict[str, list[str]]:
     """Nested messages of marshmallow with dotted paths: `{"update.files.0.name": ["…"]}`."""
     pairs = list(islice(_paths(messages, ()), _MOST_ERRORS + 1))
     found: dict[str, list[str]] = {}
-    for path, texts in pairs[:_MOST_ERRORS]:
-        found.setdefault(path, []).extend(texts)
+    for path, text in pairs[:_MOST_ERRORS]:
+        found.setdefault(path, []).append(text)
     if len(pairs) > _MOST_ERRORS:
         found["…"] = [f"Only the first {_MOST_ERRORS} errors are listed."]
     return found
 
 
-def _paths(messages: Mapping[Any, Any], above: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:
+def _paths(messages: Mapping[Any, Any], above: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     for key, value in messages.items():
         # marshmallow puts what is wrong with an object as a whole under this name.
         path = above if key == "_schema" else (*above, _step(key))
-        if isinstance(value, Mapping):
-            yield from _paths(value, path)
-        else:
-            yield ".".join(path), list(value)
+        # A validator's messages for parts of its value stand in a list, beside those for the whole.
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, Mapping):
+                yield from _paths(each, path)
+            else:
+                yield ".".join(path), str(each)
 
 
 def _step(key: object) -> str:

@@ -41,7 +41,7 @@ def main() -> int:
 
 
 def _lines(cloud: Cloud, url: str, dataset_id: str) -> str:
-    event = f"curl -i -H 'Authorization: Bearer {cloud.relay_secret}' -H 'Content-Type: application/json'"
+    event = f"curl -i -w '\\n' -H 'Authorization: Bearer {cloud.relay_secret}' -H 'Content-Type: application/json'"
     read = "curl -s -w '\\n' -H 'Authorization: Bearer"
     apify = '{"provider": "apify", "dataset": "%s", "update": {"generalAccess": "ANYONE_WITH_ID_CAN_READ"}}'
     data_world = '{"provider": "data.world", "dataset": "acme/products", "update": {"title": "Products, daily"}}'

@@ -20,7 +20,7 @@ _VERSION_NAME = re.compile(r"(projects/[^/]+/secrets/[^/]+)/versions/([^/]+)")
 class SecretManager:
     """Secrets with their versions, counted from 1; `None` in place of a version's data: destroyed."""
 
-    secrets: dict[str, list[bytes | None]] = field(default_factory=dict)
+    secrets: dict[str, list[bytes | None]] = field(default_factory=dict, repr=False)
     #: Version names that were asked for, in order.
     accesses: list[str] = field(default_factory=list)
     #: A status to answer instead, by secret; and one for all, under "".

@@ -47,8 +47,8 @@ class Platform:
     """What both platforms have: tokens that they accept, a memory of calls, and a server on loopback."""
 
     prefix: str
-    tokens: dict[str, str]
-    calls: deque[Call] = field(default_factory=lambda: deque(maxlen=10_000))
+    tokens: dict[str, str] = field(repr=False)
+    calls: deque[Call] = field(default_factory=lambda: deque(maxlen=10_000), repr=False)
     #: Answers to give instead of the platform's own, by path: for what a healthy platform never says.
     instead: dict[str, Callable[[], Response]] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)

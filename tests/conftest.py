@@ -1,0 +1,149 @@
+"""What the tests share: this machine as the cloud, and the function under its real server."""
+
+import json
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from deploy.local.cloud import APIFY_USER, DATA_WORLD_OWNER, Cloud, Function
+
+JSON_TYPE = "application/json"
+
+
+@dataclass
+class Relay:
+    """A running function, its cloud and its log."""
+
+    cloud: Cloud
+    function: Function
+    log_file: Path
+    session: requests.Session = field(default_factory=requests.Session)
+
+    def __post_init__(self) -> None:
+        self.session.trust_env = False
+
+    @property
+    def url(self) -> str:
+        return self.function.url
+
+    @property
+    def bearer(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.cloud.relay_secret}"}
+
+    def send(
+        self,
+        body: bytes | str,
+        *,
+        path: str = "/",
+        method: str = "POST",
+        headers: Mapping[str, str] | None = None,
+    ) -> requests.Response:
+        """Sends just this; no header is added but those of the client."""
+        raw = body.encode() if isinstance(body, str) else body
+        return self.session.request(
+            method, self.url + path, data=raw, headers=dict(headers or {}), timeout=30, allow_redirects=False
+        )
+
+    def post(self, event: object, *, path: str = "/", headers: Mapping[str, str] | None = None) -> requests.Response:
+        """Sends an event as JSON, with the bearer secret."""
+        return self.send(
+            json.dumps(event, ensure_ascii=False),
+            path=path,
+            headers={"Content-Type": JSON_TYPE, **self.bearer, **(headers or {})},
+        )
+
+    def log_text(self) -> str:
+        return self.log_file.read_text()
+
+    def logged(self, delivery: str) -> dict[str, Any]:
+        """The one log line of a delivery."""
+        lines = [json.loads(line) for line in self.log_text().splitlines() if line.startswith("{")]
+        found: list[dict[str, Any]] = [line for line in lines if line.get("delivery") == delivery]
+        assert len(found) == 1, f"{len(found)} lines for {delivery}"
+        return found[0]
+
+    def apify_dataset(self, name: str | None = None) -> str:
+        """A new dataset on Apify; its id."""
+        return self.cloud.apify.add(APIFY_USER, name)
+
+    def data_world_dataset(self) -> str:
+        """A new dataset on data.world; owner/id."""
+        return self.cloud.data_world.add(f"{DATA_WORLD_OWNER}/{unique('set')}")
+
+
+def unique(stem: str) -> str:
+    """A name that no other test has."""
+    return f"{stem}-{uuid.uuid4().hex[:12]}"
+
+
+def assert_problem(answer: requests.Response, status: int, name: str, *, retryable: bool = False) -> dict[str, Any]:
+    """Checks that `answer` is the problem it should be; its body."""
+    body: dict[str, Any] = answer.json()
+    assert answer.status_code == status, body
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert body["type"] == f"urn:dataset-relay:problem:{name}"
+    assert body["status"] == status
+    assert body["retryable"] is retryable
+    assert body["title"]
+    assert body["detail"]
+    assert answer.headers["Relay-Delivery"]
+    return body
+
+
+@pytest.fixture(scope="session")
+def cloud() -> Iterator[Cloud]:
+    """Platforms and Secret Manager, shared: each test makes datasets of its own."""
+    started = Cloud().start()
+    yield started
+    started.stop()
+
+
+Launch = Callable[..., Relay]
+
+
+def _launch(cloud: Cloud, settings: Mapping[str, str], log_file: Path) -> Relay:
+    with log_file.open("wb") as log:
+        function = Function(settings, log=log)
+    return Relay(cloud, function, log_file)
+
+
+def _end(relay: Relay) -> None:
+    relay.session.close()
+    code = relay.function.stop()
+    text = relay.log_text()
+    cloud = relay.cloud
+    # Not by `in` within the assert: pytest would print what it found.
+    leaked = [each for each in (cloud.apify_token, cloud.data_world_token, cloud.relay_secret) if each in text]
+    assert not len(leaked), "a secret is in the log"
+    assert code == 0, text
+
+
+@pytest.fixture(scope="session")
+def relay(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
+    """The function as this cloud sets it up, shared."""
+    running = _launch(cloud, cloud.settings(), tmp_path_factory.mktemp("relay") / "log")
+    running.function.wait_until_up()
+    yield running
+    _end(running)
+
+
+@pytest.fixture
+def launch(cloud: Cloud, tmp_path: Path) -> Iterator[Launch]:
+    """Starts functions with settings of their own: `launch(RELAY_DEADLINE_SECONDS="1")`; None takes one away."""
+    running: list[Relay] = []
+
+    def start(on: Cloud = cloud, **changes: str | None) -> Relay:
+        merged = {**on.settings(), **changes}
+        settings = {name: value for name, value in merged.items() if value is not None}
+        running.append(_launch(on, settings, tmp_path / f"log-{len(running)}"))
+        running[-1].function.wait_until_up()
+        return running[-1]
+
+    yield start
+    for each in running:
+        _end(each)

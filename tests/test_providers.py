@@ -1,0 +1,157 @@
+"""What is sent to a platform, and what its answers mean."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handlers.providers import PROVIDERS, apify, data_world
+from handlers.providers.call import PASSED_ON, Answer, Request, Result, result, retry_after_seconds, text_at
+from schemas.event import Update
+from schemas.problem import RelayError
+from schemas.redaction import Redactor
+
+NOW = datetime(2026, 11, 22, 8, 30, tzinfo=UTC)
+NOTHING = Redactor([])
+
+
+def outcome(status: int, body: bytes = b"", **headers: str) -> Result | RelayError:
+    answer = Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
+    try:
+        return result(apify, answer, NOTHING, NOW)
+    except RelayError as error:
+        return error
+
+
+def problem(status: int, body: bytes = b"", **headers: str) -> Any:
+    found = outcome(status, body, **headers)
+    assert isinstance(found, RelayError)
+    return found.problem
+
+
+def test_requests() -> None:
+    body: Any = {"name": None}
+    assert apify.request("http://h/v2", Update("apify", "jane~a-b", body)) == Request(
+        "PUT", "http://h/v2/datasets/jane~a-b", body
+    )
+    assert data_world.request("http://h/v0", Update("data.world", "acme/products", body)) == Request(
+        "PATCH", "http://h/v0/datasets/acme/products", body
+    )
+
+
+@pytest.mark.parametrize("dataset", ["../../v2/users/me", "a/b?c=d#e", "a%2fb", "é\r\n", "http://evil.example/"])
+def test_a_reference_is_one_segment_whatever_it_holds(dataset: str) -> None:
+    url = apify.request("http://h/v2", Update("apify", dataset, {})).url
+    assert url.startswith("http://h/v2/datasets/")
+    assert not set(url.removeprefix("http://h/v2/datasets/")) & set("/?#\r\n")
+    url = data_world.request("http://h/v0", Update("data.world", f"o/{dataset}", {})).url
+    assert url.startswith("http://h/v0/datasets/o/")
+    assert not set(url.removeprefix("http://h/v0/datasets/o/")) & set("/?#\r\n")
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 299])
+def test_success(status: int) -> None:
+    assert outcome(status, b'{"data": {"id": "x", "urlSigningSecretKey": "s"}}') == Result(
+        status, {"data": {"id": "x"}}
+    )
+    assert outcome(status) == Result(status, None, empty=True)
+    assert outcome(status, b" \n") == Result(status, None, empty=True)
+    assert outcome(status, b"null") == Result(status, None)
+
+
+@pytest.mark.parametrize("body", [b"<html>ok</html>", b"\xff", b"{", b"NaN", b"[" * 100])
+def test_nonsense(body: bytes) -> None:
+    found = problem(200, body)
+    assert (found.status, found.retryable, found.upstream.status) == (502, True, 200)
+
+
+TABLE = {
+    **dict.fromkeys(PASSED_ON, (None, False)),
+    **dict.fromkeys((401, 403, 406, 411, 412, 414, 417, 418, 423, 426, 428, 431, 451, 499), (502, False)),
+    **dict.fromkeys((408, 500, 501, 502, 503, 504, 599), (502, True)),
+    **dict.fromkeys((300, 301, 302, 303, 304, 307, 308), (502, False)),
+    429: (429, True),
+    600: (502, True),
+}
+
+
+@pytest.mark.parametrize(("status", "expected"), TABLE.items())
+def test_failures(status: int, expected: tuple[int | None, bool]) -> None:
+    found = problem(status, b'{"error": {"type": "t", "message": "Not so."}}')
+    assert (found.status, found.retryable) == (expected[0] or status, expected[1])
+    assert found.upstream.status == status
+    assert found.upstream.body == {"error": {"type": "t", "message": "Not so."}}
+    assert "Apify answered" in found.detail
+    assert "Not so" in found.detail
+
+
+def test_error_bodies() -> None:
+    assert problem(404).upstream.body is None
+    assert problem(404).detail == "Apify answered 404."
+    assert problem(502, b"<h1>Bad gateway</h1>").upstream.body == "<h1>Bad gateway</h1>"
+    assert len(problem(500, b"x" * 5000).upstream.body) == 2000
+    assert problem(500, b"\xff\xfe").upstream.body == "\ufffd\ufffd"
+    assert "s3cr3t" not in str(problem(500, b'{"urlSigningSecretKey": "s3cr3t", broken'))
+
+
+def test_a_secret_is_out_before_a_text_is_cut() -> None:
+    answer = Answer(500, {}, b"x" * 1995 + b"tok-1234567890")
+    with pytest.raises(RelayError) as caught:
+        result(apify, answer, Redactor(["tok-1234567890"]), NOW)
+    upstream = caught.value.problem.upstream
+    assert upstream is not None
+    assert "tok" not in str(upstream.body)
+
+
+def test_secrets_are_out_of_every_part() -> None:
+    body = b'{"error": {"message": "bad token tok-123", "echo": {"tok-123": ["Bearer tok-123"]}}}'
+    for status in (200, 400, 401, 429, 500):
+        try:
+            shown = str(result(apify, Answer(status, {}, body), Redactor(["tok-123"]), NOW))
+        except RelayError as error:
+            shown = str(error.problem)
+        assert "tok-123" not in shown
+        assert "[redacted]" in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("0", 0.0), ("120", 120.0), ("Sun, 22 Nov 2026 08:30:30 GMT", 30.0), ("Sun, 22 Nov 2026 08:30:30 -0000", 30.0),
+     ("Sun, 22 Nov 2026 08:29:00 GMT", 0.0), ("Sunday, 22-Nov-26 08:31:00 GMT", 60.0)],
+)  # fmt: skip
+def test_retry_after(text: str, seconds: float) -> None:
+    assert retry_after_seconds(text, NOW) == seconds
+    assert problem(429, retry_after=text).headers == {"Retry-After": text}
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.5", "soon", "1, 2", "١", "9" * 400, "Sun, 99 Nov 2026 08:30:30 GMT"])
+def test_no_retry_after(text: str) -> None:
+    assert retry_after_seconds(text, NOW) is None
+    assert problem(429, retry_after=text).headers == {}
+
+
+@given(st.text(max_size=60))
+def test_any_retry_after_is_a_wait_or_none(text: str) -> None:
+    wait = retry_after_seconds(text, NOW)
+    assert wait is None or wait >= 0
+
+
+def test_waiting_is_counted_from_now() -> None:
+    assert retry_after_seconds("Sun, 22 Nov 2026 08:30:30 GMT", NOW - timedelta(hours=1)) == 3630
+
+
+def test_reasons() -> None:
+    assert apify.reason({"error": {"message": "m"}}) == "m"
+    assert data_world.reason({"code": 404, "message": "m", "details": "d"}) == "m"
+    for body in (None, [], "x", {}, {"error": "x"}, {"error": {"message": 1}}, {"error": {"message": ""}}):
+        assert apify.reason(body) is None  # type: ignore[arg-type]
+    assert text_at({"a": {"b": "c"}}, "a", "b") == "c"
+
+
+def test_the_registry() -> None:
+    assert {name: provider.TITLE for name, provider in PROVIDERS.items()} == {
+        "apify": "Apify",
+        "data.world": "data.world",
+    }

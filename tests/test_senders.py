@@ -1,0 +1,155 @@
+"""Proofs: accepted when right, refused when anything is off."""
+
+import base64
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from standardwebhooks import Webhook
+
+from deploy.local.signing import signed_headers
+from handlers.senders import TOLERANCE_SECONDS, BadKey, delivery_id, has_proof, prove, signing_key
+
+# The vector that https://github.com/standard-webhooks/standard-webhooks publishes.
+VECTOR_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+VECTOR_BODY = b'{"test": 2432232314}'
+VECTOR_TIME = 1614265330
+VECTOR = {
+    "webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek",
+    "webhook-timestamp": str(VECTOR_TIME),
+    "webhook-signature": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+}
+
+
+def as_svix(headers: dict[str, str]) -> dict[str, str]:
+    return {name.replace("webhook-", "svix-"): value for name, value in headers.items()}
+
+
+def test_the_published_vector() -> None:
+    assert prove(VECTOR, VECTOR_BODY, VECTOR_SECRET, VECTOR_TIME) == "standard-webhooks"
+    assert prove(as_svix(VECTOR), VECTOR_BODY, VECTOR_SECRET, VECTOR_TIME) == "standard-webhooks"
+
+
+@given(st.binary(max_size=100), st.binary(min_size=1, max_size=64))
+def test_what_the_official_library_and_the_local_signer_sign(body: bytes, key: bytes) -> None:
+    secret = "whsec_" + base64.b64encode(key).decode()
+    headers = signed_headers(secret, "msg_1", body, at=VECTOR_TIME)
+    assert prove(headers, body, secret, VECTOR_TIME) == "standard-webhooks"
+    if re.fullmatch(rb"[\x20-\x7e]*", body):
+        from datetime import UTC, datetime
+
+        official = Webhook(secret).sign("msg_1", datetime.fromtimestamp(VECTOR_TIME, UTC), body.decode())
+        assert headers["webhook-signature"] == official
+
+
+@pytest.mark.parametrize(
+    ("changes", "body", "secret"),
+    [
+        ({}, VECTOR_BODY + b" ", VECTOR_SECRET),
+        ({}, VECTOR_BODY[:-1], VECTOR_SECRET),
+        ({}, b"", VECTOR_SECRET),
+        ({}, VECTOR_BODY, VECTOR_SECRET[:-1] + "x"),
+        ({}, VECTOR_BODY, VECTOR_SECRET.removeprefix("whsec_")),
+        ({"webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJel"}, VECTOR_BODY, VECTOR_SECRET),
+        ({"webhook-id": ""}, VECTOR_BODY, VECTOR_SECRET),
+        ({"webhook-timestamp": str(VECTOR_TIME + 1)}, VECTOR_BODY, VECTOR_SECRET),
+        ({"webhook-timestamp": f"{VECTOR_TIME}.0"}, VECTOR_BODY, VECTOR_SECRET),
+        ({"webhook-timestamp": f" {VECTOR_TIME}"}, VECTOR_BODY, VECTOR_SECRET),
+        ({"webhook-timestamp": f"+{VECTOR_TIME}"}, VECTOR_BODY, VECTOR_SECRET),
+        ({"webhook-timestamp": "١٦١٤٢٦٥٣٣٠"}, VECTOR_BODY, VECTOR_SECRET),
+        ({"webhook-timestamp": "9" * 400}, VECTOR_BODY, VECTOR_SECRET),
+        ({"webhook-timestamp": ""}, VECTOR_BODY, VECTOR_SECRET),
+        ({"webhook-signature": VECTOR["webhook-signature"].removeprefix("v1,")}, VECTOR_BODY, VECTOR_SECRET),
+        ({"webhook-signature": VECTOR["webhook-signature"].replace("v1,", "v1a,")}, VECTOR_BODY, VECTOR_SECRET),
+        ({"webhook-signature": VECTOR["webhook-signature"].replace("v1,", "V1,")}, VECTOR_BODY, VECTOR_SECRET),
+        ({"webhook-signature": VECTOR["webhook-signature"].rstrip("=")}, VECTOR_BODY, VECTOR_SECRET),
+        ({"webhook-signature": VECTOR["webhook-signature"].swapcase()}, VECTOR_BODY, VECTOR_SECRET),
+        ({"webhook-signature": "v1,"}, VECTOR_BODY, VECTOR_SECRET),
+        ({"webhook-signature": ""}, VECTOR_BODY, VECTOR_SECRET),
+        ({"webhook-signature": "v1,ÿ€ not base64"}, VECTOR_BODY, VECTOR_SECRET),
+    ],
+)
+def test_refused_when_anything_is_off(changes: dict[str, str], body: bytes, secret: str) -> None:
+    assert prove({**VECTOR, **changes}, body, secret, VECTOR_TIME) is None
+
+
+@pytest.mark.parametrize("missing", ["webhook-id", "webhook-timestamp", "webhook-signature"])
+def test_refused_when_a_header_is_missing(missing: str) -> None:
+    headers = {name: value for name, value in VECTOR.items() if name != missing}
+    assert prove(headers, VECTOR_BODY, VECTOR_SECRET, VECTOR_TIME) is None
+
+
+def test_headers_of_both_spellings_do_not_mix() -> None:
+    mixed = {**as_svix(VECTOR), "webhook-signature": "v1,AAAA"}
+    assert prove(mixed, VECTOR_BODY, VECTOR_SECRET, VECTOR_TIME) is None
+
+
+@pytest.mark.parametrize("drift", [-TOLERANCE_SECONDS, TOLERANCE_SECONDS])
+def test_tolerance(drift: int) -> None:
+    assert prove(VECTOR, VECTOR_BODY, VECTOR_SECRET, VECTOR_TIME + drift)
+    assert prove(VECTOR, VECTOR_BODY, VECTOR_SECRET, VECTOR_TIME + drift + (1 if drift > 0 else -1)) is None
+
+
+def test_one_right_signature_of_several_is_enough() -> None:
+    several = {**VECTOR, "webhook-signature": f"v1,AAAA v2,zzzz  {VECTOR['webhook-signature']} junk"}
+    assert prove(several, VECTOR_BODY, VECTOR_SECRET, VECTOR_TIME)
+
+
+def test_a_secret_without_prefix_signs_as_its_text() -> None:
+    text = "gehört, nicht base64!"
+    headers = signed_headers("whsec_" + base64.b64encode(text.encode()).decode(), "m", b"{}", at=VECTOR_TIME)
+    assert prove(headers, b"{}", text, VECTOR_TIME)
+
+
+@pytest.mark.parametrize("padding", ["", "=", "=="])
+def test_padding_of_a_key_is_optional(padding: str) -> None:
+    assert signing_key(f"whsec_MTIzNA{padding}") == b"1234"
+
+
+@pytest.mark.parametrize("secret", ["whsec_", "whsec_====", "whsec_a", "whsec_ä", "whsec_a b c", "whsec_AAAA-_"])
+def test_what_cannot_be_a_key_is_not_an_empty_one(secret: str) -> None:
+    with pytest.raises(BadKey):
+        signing_key(secret)
+    with pytest.raises(BadKey):
+        prove(VECTOR, VECTOR_BODY, secret, VECTOR_TIME)
+
+
+@pytest.mark.parametrize("header", ["Bearer s3cret", "bearer s3cret", "BEARER  s3cret "])
+def test_bearer(header: str) -> None:
+    assert prove({"authorization": header}, b"", "s3cret", 0) == "token"
+
+
+def test_bearer_of_a_key_that_cannot_sign() -> None:
+    assert prove({"authorization": "Bearer whsec_"}, b"", "whsec_", 0) == "token"
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["", "s3cret", "Bearer", "Bearer ", "Bearer s3cre", "Bearer s3crett", "Bearer S3cret", "Basic s3cret", "Bearers3cret",
+     "Bearer s3cret,Bearer s3cret", "Bearer ÿ", "Token s3cret"],
+)  # fmt: skip
+def test_not_the_bearer(header: str) -> None:
+    assert prove({"authorization": header}, b"", "s3cret", 0) is None
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([*VECTOR, *as_svix(VECTOR), "authorization"]), st.text(st.characters(codec="latin-1"))
+    )
+)
+def test_no_headers_are_an_error_and_none_is_a_proof(headers: dict[str, str]) -> None:
+    assert prove(headers, b"{}", VECTOR_SECRET, VECTOR_TIME) is None
+
+
+def test_whether_there_is_a_proof_at_all() -> None:
+    assert has_proof(VECTOR)
+    assert has_proof(as_svix(VECTOR))
+    assert has_proof({"authorization": ""})
+    assert not has_proof({"webhook-id": "x", "webhook-timestamp": "1"})
+
+
+def test_delivery_id() -> None:
+    assert delivery_id(VECTOR) == VECTOR["webhook-id"]
+    assert delivery_id(as_svix(VECTOR)) == VECTOR["webhook-id"]
+    assert delivery_id({}) is None
