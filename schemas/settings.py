@@ -208,7 +208,12 @@ class LoopbackAddress(fields.Field[str]):
         text = value.strip()
         try:
             parts = urlsplit(f"//{text}")
-            usable = parts.port is not None and parts.netloc == text and is_loopback(parts.hostname or "")
+            usable = (
+                parts.port is not None
+                and parts.netloc == text
+                and parts.username is None
+                and is_loopback(parts.hostname or "")
+            )
         except ValueError:
             usable = False
         if not usable:

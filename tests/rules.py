@@ -242,7 +242,8 @@ CASES = [
     ),
     _source("url", "not stream", [{"url": URL}], [{"url": "stream://example.com"}], "Must be an http", stricter=True),
     _source("url", "no control characters", [{"url": f"{URL}?q=a b"}], [{"url": f"{URL}\n"}], "Must be an http"),
-    _source("method", "GET or POST", [{"method": "GET"}, {"method": "POST"}], [{"method": "PUT"}, {"method": "get"}], ""),
+    _source("method", "GET or POST", [{"method": "GET"}, {"method": "POST"}],
+            [{"method": "PUT"}, {"method": "get"}], ""),
     _source("requestHeaders", "an object", [{"requestHeaders": {}}], [{"requestHeaders": "a: b"}], ""),
     Case(
         DATA_WORLD,
@@ -325,7 +326,8 @@ CASES = [
 ]  # fmt: skip
 
 REFERENCES = [
-    (APIFY, "an id", ["WkzbQMuFYuamGv3YF", "a", "0" * 64], ["", "a" * 65, "a-b", "a b", "é", "a/b", "..", "a%2Fb", "a?b"]),
+    (APIFY, "an id", ["WkzbQMuFYuamGv3YF", "a", "0" * 64],
+     ["", "a" * 65, "a-b", "a b", "é", "a/b", "..", "a%2Fb", "a?b"]),
     (
         APIFY,
         "username~dataset-name",
@@ -337,8 +339,9 @@ REFERENCES = [
         DATA_WORLD,
         "owner/id",
         ["abc/def", "a-b/c-d", "a1b/1-2", "aaa/bbb"],
-        ["", "abc", "abc/", "/abc", "ab/abc", "abc/ab", "abc/def/ghi", "Abc/def", "abc/d_f", "a--b/abc", "-ab/abc",
-         "ab-/abc", "abc/..", "../abc", "abc/def\n", "abc/def?x", "abc%2Fdef", "abc/dëf", "abc\\def", f"abc/{'d' * 253}"],
+        ["", "abc", "abc/", "/abc", "ab/abc", "abc/ab", "abc/def/ghi", "Abc/def", "abc/d_f", "a--b/abc",
+         "-ab/abc", "ab-/abc", "abc/..", "../abc", "abc/def\n", "abc/def?x", "abc%2Fdef", "abc/dëf", "abc\\def",
+         f"abc/{'d' * 253}"],
     ),
 ]  # fmt: skip
 

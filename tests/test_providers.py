@@ -145,8 +145,9 @@ def test_waiting_is_counted_from_now() -> None:
 def test_reasons() -> None:
     assert apify.reason({"error": {"message": "m"}}) == "m"
     assert data_world.reason({"code": 404, "message": "m", "details": "d"}) == "m"
-    for body in (None, [], "x", {}, {"error": "x"}, {"error": {"message": 1}}, {"error": {"message": ""}}):
-        assert apify.reason(body) is None  # type: ignore[arg-type]
+    bodies: list[Any] = [None, [], "x", {}, {"error": "x"}, {"error": {"message": 1}}, {"error": {"message": ""}}]
+    for body in bodies:
+        assert apify.reason(body) is None
     assert text_at({"a": {"b": "c"}}, "a", "b") == "c"
 
 

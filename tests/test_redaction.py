@@ -86,15 +86,15 @@ def test_masking_keeps_the_shape(value: Any) -> None:
 
 
 def test_signing_keys_go_at_any_depth() -> None:
-    answer = {
+    answer: Any = {
         "data": {"id": "x", "urlSigningSecretKey": "a1b2", "items": [{"urlSigningSecretKey": {"k": "v"}, "n": 1}]},
         "echo": '{"urlSigningSecretKey": "a1b2", "n": 2}',
         "twice": '{\\"urlSigningSecretKey\\":\\"a1b2\\"}',
     }
-    shown = without_signing_keys(answer)
-    assert shown["data"] == {"id": "x", "items": [{"n": 1}]}  # type: ignore[index,call-overload]
+    shown: Any = without_signing_keys(answer)
+    assert shown["data"] == {"id": "x", "items": [{"n": 1}]}
     assert "a1b2" not in json.dumps(shown)
-    assert '"n": 2' in shown["echo"]  # type: ignore[index,call-overload,operator]
+    assert '"n": 2' in shown["echo"]
     assert without_signing_keys([1, None, "urlSigningSecretKey"]) == [1, None, "urlSigningSecretKey"]
 
 

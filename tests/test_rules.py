@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import requests
 
+from deploy.local.upstream import Platform
 from handlers.providers import PROVIDERS
 from schemas.event import read_event
 from schemas.problem import Invalid
@@ -51,6 +52,7 @@ def test_dataset_references(provider: str, rule: str, inside: list[str], outside
 def test_through_the_function_and_by_the_platform(case: Case, relay: Relay) -> None:
     """What we take, the platform takes as it was sent; what it refuses, never reaches it."""
     cloud = relay.cloud
+    platform: Platform
     if case.provider == APIFY:
         dataset, platform, method, token = relay.apify_dataset(), cloud.apify, "PUT", cloud.apify_token
         name = unique("n")
