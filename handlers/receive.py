@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Callable, Mapping
 
 from flask import Request, Response
-from werkzeug.exceptions import MethodNotAllowed, NotFound, RequestEntityTooLarge
+from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.routing import Map, Rule
 
 from handlers import senders
@@ -121,17 +121,22 @@ class Receiver:
         return Response(status=result.status) if result.empty else json_response(result.status, result.body)
 
     def _body(self, exchange: Exchange) -> bytes:
-        limit = self._settings.max_body_bytes
-        # werkzeug refuses a Content-Length over this unread, and reads no more than this without one.
-        exchange.request.max_content_length = limit
+        request, limit = exchange.request, self._settings.max_body_bytes
+        too_large = TooLarge(f"The body may be at most {limit} bytes (RELAY_MAX_BODY_BYTES).")
+        if (request.content_length or 0) > limit:
+            raise too_large
+        # Without a length werkzeug stops reading at this, in silence: one byte more than allowed tells.
+        request.max_content_length = limit + 1
         try:
-            body = exchange.request.get_data()
-        except RequestEntityTooLarge:
-            raise TooLarge(f"The body may be at most {limit} bytes (RELAY_MAX_BODY_BYTES).") from None
+            body = request.get_data()
         except Exception:
-            # The connection broke, or the body isn't what its headers say; each server has errors of its own for that.
+            # The connection broke, or chunks are no chunks; each server has errors of its own for that.
             raise NotJSON("The body could not be read to its end.") from None
+        if len(body) > limit:
+            raise too_large
         exchange.body_is_read = True
+        if request.content_length not in (None, len(body)):
+            raise NotJSON("The body is shorter than its Content-Length.")
         return body
 
     def _prove(self, headers: Mapping[str, str], body: bytes, deadline: Deadline) -> str | None:
