@@ -180,7 +180,8 @@ def _build_client(emulator: str | None) -> "SecretManagerServiceClient":
     )
 
     # client_options can only speak TLS; what the client takes as a channel is its own to use.
-    channel = grpc.insecure_channel(emulator)
+    # It is on this machine, whatever proxy the environment names for the world.
+    channel = grpc.insecure_channel(emulator, options=[("grpc.enable_http_proxy", 0)])
     return SecretManagerServiceClient(transport=SecretManagerServiceGrpcTransport(channel=channel))
 
 

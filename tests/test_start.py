@@ -1,0 +1,107 @@
+"""Starting: settings that stop it, no network, nothing imported that isn't needed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploy.local.cloud import ROOT, Cloud, Function, free_port
+from tests.conftest import Launch, Relay
+
+TOKEN = "apify_api_abcdefghijklmnopqrstuvwxyz0123456789"
+
+
+def start(tmp_path: Path, **settings: str) -> tuple[int, str]:
+    """Starts the function with settings that should stop it; its exit code, and what it said."""
+    log = tmp_path / "log"
+    with log.open("wb") as stream:
+        function = Function(settings, log=stream)
+    code = function.process.wait(timeout=30)
+    return code, log.read_text()
+
+
+def test_bad_settings_stop_the_start_all_at_once(tmp_path: Path) -> None:
+    code, said = start(
+        tmp_path,
+        APIFY_TOKEN=TOKEN,
+        DATA_WORLD_TOKEN="env:NOT_SET",
+        RELAY_SECRET="bare-name",
+        RELAY_DEADLINE_SECONDS="never",
+        RELAY_MAX_BODY_BYTES="0",
+        APIFY_BASE_URL="http://example.com",
+        LOG_LEVEL="loud",
+        RELAY_ALLOW_UNAUTHENTICATED="true",
+        K_SERVICE="relay",
+    )
+    assert code == 1
+    lines = said.splitlines()
+    assert lines[0] == "dataset-relay can't start, 8 wrong:"
+    assert {line.split(":")[0].strip() for line in lines[1:]} == {
+        "APIFY_TOKEN",
+        "DATA_WORLD_TOKEN",
+        "RELAY_SECRET",
+        "RELAY_DEADLINE_SECONDS",
+        "RELAY_MAX_BODY_BYTES",
+        "APIFY_BASE_URL",
+        "LOG_LEVEL",
+        "RELAY_ALLOW_UNAUTHENTICATED",
+    }
+    assert TOKEN not in said
+    assert "Traceback" not in said
+
+
+def test_a_start_needs_no_network(launch: Launch) -> None:
+    """Neither platform nor Secret Manager is asked, and none needs to be there."""
+    away = f"127.0.0.1:{free_port()}"
+    relay = launch(
+        SECRET_MANAGER_EMULATOR_HOST=away, APIFY_BASE_URL=f"http://{away}", DATA_WORLD_BASE_URL=f"http://{away}"
+    )
+    assert relay.send(b"", method="GET", path="/health").status_code == 200
+
+
+def test_a_start_asks_nothing(launch: Launch) -> None:
+    cloud = Cloud().start()
+    relay = launch(on=cloud)
+    assert relay.send(b"", method="GET", path="/health").status_code == 200
+    assert cloud.secret_manager.accesses == []
+    assert not cloud.apify.calls
+    assert not cloud.data_world.calls
+    cloud.stop()
+
+
+HEAVY = ("google.cloud.secretmanager", "grpc", "google.api_core", "google_crc32c")
+PROBE = """
+import sys
+import main
+from handlers.deadline import Deadline
+from schemas.reference import SecretReference
+receive = main._receive
+loaded = [name for name in {heavy!r} if name in sys.modules]
+assert not loaded, f"imported at start: {{loaded}}"
+receive._secrets.get(SecretReference("env", "TOKEN"), Deadline.after(5))
+loaded = [name for name in {heavy!r} if name in sys.modules]
+assert not loaded, f"imported for a variable: {{loaded}}"
+"""
+
+
+def test_the_secret_manager_client_is_imported_when_a_reference_needs_it() -> None:
+    environ = {"PATH": os.environ["PATH"], "TOKEN": "x", "APIFY_TOKEN": "env:TOKEN", "RELAY_SECRET": "env:TOKEN"}
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE.format(heavy=HEAVY)], cwd=ROOT, env=environ, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["THREADS", "WORKERS"])
+def test_the_servers_own_settings(launch: Launch, name: str) -> None:
+    relay = launch(**{name: "2"})
+    assert relay.send(b"", method="GET", path="/health").status_code == 200
+
+
+def test_an_end_is_orderly(relay: Relay, tmp_path: Path) -> None:
+    with (tmp_path / "log").open("wb") as log:
+        function = Function(relay.cloud.settings(), log=log).wait_until_up()
+    assert function.stop() == 0
+    assert "Traceback" not in (tmp_path / "log").read_text()
