@@ -183,9 +183,20 @@ def tcp(behave: Any) -> Iterator[str]:
 EVENT = {"provider": "apify", "dataset": "jane~a", "update": {"name": "b"}}
 
 
+def whole_request(connection: socket.socket) -> bytes:
+    """The request that carries EVENT, to its last byte, which comes apart from its head; empty at the end."""
+    received = b""
+    while not received.endswith(b'{"name":"b"}'):
+        chunk = connection.recv(65536)
+        if not chunk:
+            return b""
+        received += chunk
+    return received
+
+
 def test_a_platform_that_hangs(launch: Launch) -> None:
     def hang(connection: socket.socket, over: threading.Event) -> None:
-        connection.recv(65536)
+        whole_request(connection)
         over.wait(10)
 
     with tcp(hang) as url:
@@ -197,7 +208,7 @@ def test_a_platform_that_hangs(launch: Launch) -> None:
 
 def test_a_body_that_drips(launch: Launch) -> None:
     def drip(connection: socket.socket, over: threading.Event) -> None:
-        connection.recv(65536)
+        whole_request(connection)
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
         while not over.wait(0.1):
             connection.sendall(b" ")
@@ -222,7 +233,7 @@ def test_a_body_that_drips(launch: Launch) -> None:
 )
 def test_answers_that_break_off(launch: Launch, said: bytes, name: str) -> None:
     def speak(connection: socket.socket, _over: threading.Event) -> None:
-        connection.recv(65536)
+        whole_request(connection)
         connection.sendall(said)
 
     with tcp(speak) as url:
@@ -268,7 +279,7 @@ def test_https(launch: Launch, certificate: tuple[Path, Path]) -> None:
 
     def serve(connection: socket.socket, _over: threading.Event) -> None:
         with context.wrap_socket(connection, server_side=True) as secure:
-            secure.recv(65536)
+            whole_request(secure)
             secure.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
 
     with tcp(serve) as url:
@@ -287,7 +298,7 @@ def test_the_providers_share_of_the_instance(launch: Launch) -> None:
     under_way = threading.Semaphore(0)
 
     def hang(connection: socket.socket, over: threading.Event) -> None:
-        connection.recv(65536)
+        whole_request(connection)
         under_way.release()
         over.wait(10)
 
@@ -327,7 +338,7 @@ def test_a_proxy_of_the_environment_is_used(launch: Launch) -> None:
     """Some networks have no other way out; the proxy of this test is no proxy, and says so."""
 
     def refuse(connection: socket.socket, _over: threading.Event) -> None:
-        seen.append(connection.recv(65536))
+        seen.append(whole_request(connection))
         connection.sendall(b"HTTP/1.1 418 Proxy\r\nContent-Length: 0\r\n\r\n")
 
     seen: list[bytes] = []
@@ -346,12 +357,8 @@ def test_connections_are_kept(launch: Launch) -> None:
 
     def keep(connection: socket.socket, _over: threading.Event) -> None:
         connections.append(connection)
-        received = b""
-        while chunk := connection.recv(65536):
-            received += chunk
-            if received.endswith(b'{"name":"b"}'):
-                connection.sendall(answers)
-                received = b""
+        while whole_request(connection):
+            connection.sendall(answers)
 
     with tcp(keep) as url:
         relay = launch(APIFY_BASE_URL=url)
