@@ -11,10 +11,9 @@ from typing import Any
 
 import grpc
 import pytest
-import requests
 from standardwebhooks import Webhook
 
-from deploy.local.cloud import PROJECT, Cloud, secret_name
+from deploy.local.cloud import PROJECT, ROOT, Cloud, secret_name
 from deploy.local.signing import signed_headers
 from tests.conftest import JSON_TYPE, Launch, Relay, assert_problem, unique
 
@@ -561,9 +560,26 @@ def test_the_log_level(launch: Launch) -> None:
     assert [line["severity"] for line in lines] == ["WARNING"]
 
 
-def test_a_shared_session_of_the_tests_is_no_secret_keeper(relay: Relay) -> None:
-    """The function sets no cookie and names no software of its own in an answer."""
+def test_a_fault_of_ours_is_an_answer_and_one_entry_without_secrets(launch: Launch) -> None:
+    relay = launch(FUNCTION_SOURCE=str(ROOT / "tests/faulty.py"))
+    source = {"url": "https://example.com", "credentials": {"user": "u", "password": "swordfish"}}
+    update = {"files": [{"name": "a", "source": source}]}
+    run = unique("run")
+    event = {"id": run, "provider": "data.world", "dataset": "acme/products", "update": update}
+    answer = relay.post(event)
+    assert_problem(answer, 500, "unexpected")
+    entry = relay.logged(run)
+    assert (entry["severity"], entry["outcome"], entry["status"]) == ("ERROR", "failed", 500)
+    assert "RuntimeError" in entry["stack_trace"]
+    assert "LookupError" in entry["stack_trace"]
+    assert "faulty.py" in entry["stack_trace"]
+    assert relay.log_text().count("RuntimeError") == 2  # its type, and the source line that raised it
+    for text in (answer.text, relay.log_text()):
+        assert relay.cloud.relay_secret not in text
+        assert "swordfish" not in text
+
+
+def test_answers_set_no_cookie(relay: Relay) -> None:
     answer = relay.post(apify_event(relay))
+    assert answer.status_code == 200
     assert "Set-Cookie" not in answer.headers
-    assert isinstance(answer, requests.Response)
-    assert "X-Powered-By" not in answer.headers

@@ -1,6 +1,7 @@
 """Proofs: accepted when right, refused when anything is off."""
 
 import base64
+import hmac
 import re
 
 import pytest
@@ -89,6 +90,18 @@ def test_headers_of_both_spellings_do_not_mix() -> None:
 def test_tolerance(drift: int) -> None:
     assert prove(VECTOR, VECTOR_BODY, VECTOR_SECRET, VECTOR_TIME + drift)
     assert prove(VECTOR, VECTOR_BODY, VECTOR_SECRET, VECTOR_TIME + drift + (1 if drift > 0 else -1)) is None
+
+
+@pytest.mark.parametrize("timestamp", ["", "now", f"{VECTOR_TIME}.0", f"+{VECTOR_TIME}", "9" * 13, "²", "1_6"])
+def test_a_signed_timestamp_that_is_no_number_is_stale(timestamp: str) -> None:
+    key = base64.b64decode(VECTOR_SECRET.removeprefix("whsec_"))
+    signed = hmac.digest(key, f"m.{timestamp}.{{}}".encode("latin-1"), "sha256")
+    headers = {
+        "webhook-id": "m",
+        "webhook-timestamp": timestamp,
+        "webhook-signature": f"v1,{base64.b64encode(signed).decode()}",
+    }
+    assert prove(headers, b"{}", VECTOR_SECRET, VECTOR_TIME) is None
 
 
 def test_one_right_signature_of_several_is_enough() -> None:
