@@ -1,0 +1,113 @@
+"""What the README shows is run, as it stands but for addresses and names."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.local.cloud import DATA_WORLD_OWNER, ROOT, free_port
+from tests.conftest import Relay, assert_problem, unique
+
+TEXT = (ROOT / "README.md").read_text()
+
+
+def blocks(name: str) -> list[str]:
+    """The code behind each `<!-- test: name -->`."""
+    found = re.findall(rf"<!-- test: {name} -->\n```\w+\n(.*?)```", TEXT, re.DOTALL)
+    assert found
+    return found
+
+
+def test_every_block_of_code_is_tested_or_a_picture() -> None:
+    tagged = len(re.findall(r"<!-- test: [a-z ]+ -->\n```", TEXT))
+    assert len(re.findall(r"^```\w+$", TEXT, re.MULTILINE)) == tagged + TEXT.count("```mermaid")
+
+
+def test_first_update(relay: Relay, tmp_path: Path) -> None:
+    start, send = blocks("first update")
+    port = str(free_port())
+    wait = f"until curl -s -o {tmp_path}/health http://127.0.0.1:{port}/health; do sleep 0.05; done\n"
+    script = (start + wait + send + "kill %1; wait\n").replace("8080", port)
+    dataset, name = relay.apify_dataset(), unique("first")
+    script = script.replace("WkzbQMuFYuamGv3YF", dataset).replace("my-first-relay", name)
+    script = script.replace(".venv/bin/", f"{Path(sys.executable).parent}/")
+    done = subprocess.run(
+        ["bash", "-m", "-c", script],
+        input=f"{relay.cloud.apify_token}\n",
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "APIFY_BASE_URL": relay.cloud.apify.base_url},
+        cwd=ROOT, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    answers: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    dry_run, updated = [answer for answer in answers if "severity" not in answer]
+    assert dry_run["request"]["body"] == {"name": name}
+    assert dry_run["token"] == "env:MY_APIFY_TOKEN"
+    assert updated["data"]["name"] == name
+    assert relay.cloud.apify_token not in done.stdout + done.stderr
+
+
+def test_the_event(relay: Relay) -> None:
+    (text,) = blocks("event")
+    event = json.loads(text)
+    relay.cloud.data_world.add(f"{DATA_WORLD_OWNER}/products")
+    answer = relay.post(event)
+    assert answer.status_code == 200
+    assert answer.headers["Relay-Delivery"] == event["id"]
+
+
+@pytest.mark.parametrize("secret", ["a plain secret", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])
+def test_the_signature(launch: Any, secret: str) -> None:
+    relay = launch(RELAY_SECRET="env:MY_SECRET", MY_SECRET=secret)
+    (code,) = blocks("signature")
+    code = code.replace("http://127.0.0.1:8080", relay.url).replace("jane~products", relay.apify_dataset())
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"MY_SECRET": secret}, capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["data"]["generalAccess"] == "RESTRICTED"
+
+
+def test_the_problem(relay: Relay) -> None:
+    (text,) = blocks("problem")
+    answer = relay.post({"provider": "data.world", "dataset": "acme/products", "update": {"titel": "x"}})
+    assert assert_problem(answer, 422, "invalid") == json.loads(text)
+
+
+GCLOUD = shutil.which("gcloud")
+
+
+@pytest.mark.skipif(GCLOUD is None, reason="LOUD: gcloud is not on this machine; the deploy command is NOT checked")
+def test_the_deploy_command(tmp_path: Path) -> None:
+    (command,) = blocks("deploy")
+    assert GCLOUD is not None
+    line = command.replace("\\\n", " ").replace("$PROJECT", "my-project").strip()
+    done = subprocess.run(
+        [GCLOUD, "meta", "lint-gcloud-commands", "--command-string", line],
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "CLOUDSDK_CONFIG": str(tmp_path)},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    (judged,) = json.loads(done.stdout)
+    assert judged["success"] is True, judged["error_message"]
+    threads = re.search(r"--concurrency (\d+).*THREADS=(\d+)", line)
+    assert threads
+    assert threads[1] == threads[2]
+
+
+@pytest.mark.skipif(GCLOUD is None, reason="LOUD: gcloud is not on this machine; the upload is NOT checked")
+def test_the_upload(tmp_path: Path) -> None:
+    assert GCLOUD is not None
+    done = subprocess.run(
+        [GCLOUD, "meta", "list-files-for-upload", str(ROOT)],
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "CLOUDSDK_CONFIG": str(tmp_path)},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    files = {Path(name).as_posix() for name in done.stdout.split()}
+    product = {
+        path.relative_to(ROOT).as_posix() for top in ("handlers", "schemas") for path in (ROOT / top).rglob("*.py")
+    }
+    assert files == {"main.py", "requirements.txt"} | product
