@@ -16,10 +16,8 @@ run: .venv/run  ## leave it all running, with curl lines to paste
 
 test: .venv/dev lint  ## everything that must pass
 	@echo "== tests: the real server, real sockets"
-	@rm -f .coverage .coverage.*
-	@$(BIN)/coverage run -m pytest -n 2 $(PYTEST_ARGS)
+	@$(BIN)/pytest -n 2 --cov --cov-report= $(PYTEST_ARGS)
 	@echo "== branch coverage of what is pure"
-	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage report --fail-under=100 --include='schemas/*,handlers/senders.py,handlers/providers/*,handlers/logs.py'
 	@echo "== all passed"
 
