@@ -11,6 +11,13 @@ def json_response(status: int, body: object, media_type: str = "application/json
     return Response(dump(body), status=status, content_type=media_type)
 
 
+def empty_response(status: int) -> Response:
+    """No body, and so no type of one."""
+    response = Response(status=status)
+    del response.headers["Content-Type"]
+    return response
+
+
 def problem_response(problem: Problem) -> Response:
     """`problem` as problem details, with its headers."""
     response = json_response(problem.status, problem_body(problem), MEDIA_TYPE)

@@ -4,13 +4,13 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from requests.cookies import RequestsCookieJar
-from urllib3.exceptions import HTTPError
+from urllib3 import Timeout
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from handlers.deadline import Deadline
 from handlers.providers.call import Answer, Provider, Request, Result, result
@@ -85,7 +85,7 @@ class Deliverer:
             redactor = _redactor(token, update)
             provider = self._providers[update.provider]
             answer = self._call(update.provider, self._request(update), token, deadline, progress)
-            return result(provider, answer, redactor, datetime.now(UTC))
+            return result(provider, answer, redactor)
 
     def rehearse(self, update: Update, deadline: Deadline) -> dict[str, JSON]:
         """What `deliver` would send, without credentials, and where the token came from.
@@ -115,7 +115,7 @@ class Deliverer:
             raise Invalid(message, errors={"provider": [message]})
         token = self._secrets.get(reference, deadline)
         if not (token.text.isascii() and token.text.isprintable() and " " not in token.text):
-            raise SecretUnusable(f"{token.source} is damaged: a token is printable ASCII without spaces.")
+            raise SecretUnusable(f"{reference.label} is damaged: a token is printable ASCII without spaces.")
         return token
 
     @contextmanager
@@ -146,7 +146,8 @@ class Deliverer:
                 data=dump(request.body),
                 headers=_HEADERS,
                 auth=BearerAuth(token.text),
-                timeout=(min(_CONNECT_SECONDS, left), left),
+                # For connecting and waiting together; a pair, as requests has it, would be for each.
+                timeout=Timeout(total=left, connect=min(_CONNECT_SECONDS, left)),  # type: ignore[arg-type]
                 allow_redirects=False,
                 **self._network[provider],
             )
@@ -155,7 +156,7 @@ class Deliverer:
                 body = _body(response, title, deadline)
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 return Answer(response.status_code, headers, body)
-        except (requests.ReadTimeout, TimeoutError):
+        except (requests.ReadTimeout, ReadTimeoutError, TimeoutError):
             raise TimeUp(f"{title} had not answered when the time was up.") from None
         except requests.ConnectionError:
             raise Unreachable(f"{title} can't be reached, or broke the connection.") from None
@@ -170,14 +171,25 @@ def _redactor(token: Secret, update: Update) -> Redactor:
 def _body(response: requests.Response, title: str, deadline: Deadline) -> bytes:
     """The answer's body, up to MAX_ANSWER_BYTES and the deadline."""
     body = bytearray()
-    # read1 gives what one read of the socket brings, so that the clock is looked at between the drops of a trickle.
-    while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=True):
+    while left := deadline.remaining():
+        if (connection := response.raw.connection) and connection.sock:
+            # The limit that the call began with is for each read anew; this one is for what is left.
+            connection.sock.settimeout(left)
+        # read1 gives what one read of the socket brings, so that a trickle can't outlast the deadline.
+        chunk = response.raw.read1(_CHUNK_BYTES, decode_content=True)
+        if not chunk:
+            return bytes(body)
         body += chunk
         if len(body) > MAX_ANSWER_BYTES:
             raise UpstreamFailed(f"{title}'s answer is over {MAX_ANSWER_BYTES} bytes.")
-        if not deadline.remaining():
-            raise TimeoutError
-    return bytes(body)
+    raise TimeoutError
+
+
+class _Session(requests.Session):
+    """Follows no redirect, and doesn't look for one: requests reads the whole answer to do that."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None, whatever the answer says."""
 
 
 class _NoCookies(RequestsCookieJar):
@@ -188,7 +200,7 @@ class _NoCookies(RequestsCookieJar):
 
 
 def _session(pool: int) -> requests.Session:
-    session = requests.Session()
+    session = _Session()
     # ~/.netrc has no say, and the rest of the environment was read once, above.
     session.trust_env = False
     session.cookies = _NoCookies()

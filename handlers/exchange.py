@@ -27,6 +27,7 @@ class Exchange:
     delivery: str
     started: float = field(default_factory=time.monotonic)
     body_is_read: bool = False
+    body_bytes: int = 0
     #: The kind of proof that the sender gave.
     sender: str | None = None
     provider: str | None = None
@@ -55,7 +56,7 @@ class Exchange:
             "httpRequest": {
                 "requestMethod": self.request.method,
                 "requestUrl": path,
-                "requestSize": str(self.request.content_length or 0),
+                "requestSize": str(self.body_bytes or self.request.content_length or 0),
                 "status": status,
                 "latency": f"{seconds:.6f}s",
             },

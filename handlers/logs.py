@@ -72,7 +72,7 @@ def trace_fields(headers: Mapping[str, str], project: str | None) -> dict[str, A
     if found := _TRACEPARENT.fullmatch(headers.get("traceparent", "").strip()):
         trace, span, sampled = found[1], found[2], bool(int(found[3], 16) & 1)
     elif found := _CLOUD_TRACE.fullmatch(headers.get("x-cloud-trace-context", "").strip()):
-        trace, span, sampled = found[1].lower(), f"{int(found[2] or 0):016x}", found[3] == "1"
+        trace, span, sampled = found[1].lower(), f"{int(found[2] or 0) % 2**64:016x}", found[3] == "1"
     else:
         return {}
     return {

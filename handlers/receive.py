@@ -9,7 +9,7 @@ from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.routing import Map, Rule
 
 from handlers import senders
-from handlers.answers import json_response, leave_body_unread, problem_response
+from handlers.answers import empty_response, json_response, leave_body_unread, problem_response
 from handlers.deadline import Deadline
 from handlers.deliver import Deliverer
 from handlers.exchange import Exchange
@@ -118,7 +118,7 @@ class Receiver:
             exchange.outcome = "failed"
             raise
         exchange.outcome = "delivered"
-        return Response(status=result.status) if result.empty else json_response(result.status, result.body)
+        return empty_response(result.status) if result.empty else json_response(result.status, result.body)
 
     def _body(self, exchange: Exchange) -> bytes:
         request, limit = exchange.request, self._settings.max_body_bytes
@@ -134,7 +134,7 @@ class Receiver:
             raise NotJSON("The body could not be read to its end.") from None
         if len(body) > limit:
             raise too_large
-        exchange.body_is_read = True
+        exchange.body_is_read, exchange.body_bytes = True, len(body)
         if request.content_length not in (None, len(body)):
             raise NotJSON("The body is shorter than its Content-Length.")
         return body
@@ -145,23 +145,20 @@ class Receiver:
             return None
         if not (self._settings.secrets and senders.has_proof(headers)):
             raise Unproven
-        proven: str | None = None
         trouble: RelayError | None = None
-        for reference in self._settings.secrets:
-            # Every secret is asked, also after one has fitted: the time tells nothing of which one did.
+        for reference, found in self._secrets.each(self._settings.secrets, deadline):
             try:
-                secret = self._secrets.get(reference, deadline)
-                proven = senders.prove(headers, body, secret.text, time.time()) or proven
+                if isinstance(found, RelayError):
+                    raise found
+                if proven := senders.prove(headers, body, found.text, time.time()):
+                    return proven
             except SecretUnreachable as error:
                 LOGGER.error("%s", error)
-                retry = error.problem.headers
-                trouble = SecretUnreachable("A secret of this function can't be had now.", headers=retry)
+                trouble = SecretUnreachable("A secret of this function can't be had now.")
             except (SecretUnusable, senders.BadKey) as error:
-                LOGGER.error("%s: %s", reference, error)
+                LOGGER.error("%s: %s", reference.label, error)
                 trouble = trouble or SecretUnusable("A secret of this function can't be used; its log says which.")
-        if proven is None:
-            raise trouble or Unproven()
-        return proven
+        raise trouble or Unproven()
 
     def _read(self, exchange: Exchange, payload: dict[str, JSON]) -> Event:
         if exchange.request.mimetype == _CLOUD_EVENT:

@@ -58,7 +58,8 @@ def prove(headers: Mapping[str, str], body: bytes, secret: str, now: float) -> s
 def _bearer(headers: Mapping[str, str], secret: str) -> bool:
     scheme, _, given = headers.get("authorization", "").partition(" ")
     # Both sides are compared whatever the scheme: the answer's time says nothing of the secret.
-    same = hmac.compare_digest(_bytes(given.strip()), secret.encode())
+    # White space at a header's ends is not part of it, and so can be none of the secret.
+    same = hmac.compare_digest(_bytes(given.strip()), secret.strip().encode())
     return same and scheme.lower() == "bearer"
 
 

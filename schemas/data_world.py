@@ -6,7 +6,7 @@ from typing import Any
 from marshmallow import ValidationError, fields, validate, validates_schema
 
 from schemas.event import EventSchema
-from schemas.strict import StrictBoolean, StrictSchema, StringMap, UpdateSchema, distinct, matches
+from schemas.strict import StrictBoolean, StrictList, StrictSchema, StringMap, UpdateSchema, distinct, matches
 
 #: The platform's lists of 2017 to 2026 in one, as it spells them; its own Python client knows ten of them.
 LICENSES = (
@@ -55,6 +55,12 @@ MAX_URL_AND_HEADERS = 4096
 # The pattern of the platform's own API description.
 _SLUG = r"[a-z0-9](?:-(?!-)|[a-z0-9])+[a-z0-9]"
 
+# Scheme, user, host and port are looked at closely: a password with a '/' in it would be shown as a path.
+_URL = (
+    r"(?:https?|ftps?)://(?:[^/?#\s\x00-\x1f\x7f]*@)?"
+    r"(?:\[[0-9a-fA-F:.]+\]|[^/?#@:\[\]\s\x00-\x1f\x7f]+)(?::[0-9]*)?(?:[/?#][^\x00-\x1f\x7f]*)?"
+)
+
 
 class Authorization(StrictSchema):
     """How the platform authenticates when it fetches a file: a scheme of its own naming."""
@@ -77,9 +83,7 @@ class Source(StrictSchema):
         required=True,
         validate=[
             validate.Length(min=1, max=4096),
-            matches(
-                r"(?:https?|ftps?)://[^/?#\x00-\x20\x7f][^\x00-\x1f\x7f]*", "Must be an http, https, ftp or ftps URL."
-            ),
+            matches(_URL, "Must be an http, https, ftp or ftps URL, with a host."),
         ],
     )
     method = fields.String(validate=validate.OneOf(METHODS))
@@ -115,7 +119,7 @@ class File(StrictSchema):
     )
     source = fields.Nested(Source)
     description = fields.String(validate=validate.Length(min=1, max=120))
-    labels = fields.List(fields.String(validate=validate.OneOf(LABELS)), validate=distinct)
+    labels = StrictList(fields.String(validate=validate.OneOf(LABELS)), validate=distinct)
 
 
 class DataWorldUpdate(UpdateSchema):
@@ -124,7 +128,7 @@ class DataWorldUpdate(UpdateSchema):
     title = fields.String(validate=validate.Length(min=1, max=60))
     description = fields.String(validate=validate.Length(max=120))
     summary = fields.String(validate=validate.Length(max=25_000), metadata={"description": "Markdown."})
-    tags = fields.List(
+    tags = StrictList(
         fields.String(
             validate=[
                 validate.Length(min=2, max=25),
@@ -135,7 +139,7 @@ class DataWorldUpdate(UpdateSchema):
     )
     license = fields.String(validate=validate.OneOf(LICENSES))
     visibility = fields.String(validate=validate.OneOf(VISIBILITIES))
-    files = fields.List(fields.Nested(File))
+    files = StrictList(fields.Nested(File))
     properties = fields.Dict(metadata={"description": "Custom metadata: any JSON object."})
 
 

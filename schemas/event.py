@@ -118,8 +118,10 @@ def read_event(payload: dict[str, JSON], schemas: Mapping[str, EventSchema]) -> 
 def from_structured(envelope: dict[str, JSON]) -> dict[str, JSON]:
     """The event in a structured CloudEvent: its data, with the envelope's own id, type and time.
 
-    Raises Invalid: the envelope breaks a rule of CloudEvents, or there is no JSON object in it.
+    Raises Invalid: the envelope breaks a rule of CloudEvents. NotJSON: what is in its data_base64.
     """
+    # CloudEvents JSON format, 2.2: an attribute that is null is one that isn't set.
+    envelope = {name: value for name, value in envelope.items() if value is not None}
     errors = _CLOUD_EVENT.validate(envelope)
     if "data" in envelope and "data_base64" in envelope:
         errors["data_base64"] = ["A CloudEvent has data or data_base64, not both."]
@@ -141,7 +143,7 @@ def from_binary(headers: Mapping[str, str], data: dict[str, JSON]) -> dict[str, 
         # CloudEvents HTTP binding, 3.1.3.2: header values are percent-encoded UTF-8.
         name.removeprefix("ce-"): unquote(value)
         for name, value in headers.items()
-        if name.startswith("ce-")
+        if name.startswith("ce-") and name not in ("ce-data", "ce-data_base64")
     }
     errors = _CLOUD_EVENT.validate(attributes)
     if errors:
@@ -159,10 +161,10 @@ def _decoded(text: str) -> dict[str, JSON]:
     try:
         return parse_object(base64.b64decode(text, validate=True))
     except ValueError:
-        message = "Not valid base64."
+        detail = "The CloudEvent breaks a rule; errors names each attribute and its rule."
+        raise Invalid(detail, errors={"data_base64": ["Not valid base64."]}) from None
     except NotJSON as error:
-        message = error.problem.detail
-    raise Invalid("The CloudEvent breaks a rule.", errors={"data_base64": [message]})
+        raise NotJSON(f"In data_base64: {error}") from None
 
 
 def _with_attributes(data: dict[str, JSON], attributes: Mapping[str, JSON]) -> dict[str, JSON]:

@@ -209,7 +209,12 @@ class ShareFull(RelayError):
 class SecretUnreachable(RelayError):
     """Secret Manager can't be reached; another try may help."""
 
+    RETRY_AFTER_SECONDS: ClassVar[int] = 5
+
     name, title, status, retryable = "secret-unreachable", "A secret can't be had now", 503, True
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, headers={"Retry-After": str(self.RETRY_AFTER_SECONDS)})
 
 
 class SecretUnusable(RelayError):

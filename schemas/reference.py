@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from marshmallow import ValidationError, fields
@@ -28,10 +28,15 @@ _PROJECT = "Is the bare name of a secret, which needs GOOGLE_CLOUD_PROJECT."
 
 @dataclass(frozen=True)
 class SecretReference:
-    """Where a secret is; never the secret. `name` is a version's resource name, a variable or a path."""
+    """Where a secret is; never the secret. `name` is a version's resource name, a variable or a path.
+
+    `label` says in which setting the reference stands. Problems and logs name a secret by that: what somebody took
+    for a reference may have been the secret.
+    """
 
     kind: Literal["manager", "env", "file"]
     name: str
+    label: str = field(default="a secret", compare=False)
 
     def __str__(self) -> str:
         return self.name if self.kind == "manager" else f"{self.kind}:{self.name}"
@@ -45,30 +50,30 @@ class Reference(fields.Field[SecretReference]):
         self._environ = environ
 
     def _deserialize(self, value: str, *_: object, **__: object) -> SecretReference:
-        return self._read(value.strip())
+        return self._read(value.strip(), self.name)
 
-    def _read(self, text: str) -> SecretReference:
+    def _read(self, text: str, label: str | None) -> SecretReference:
         kind, colon, name = text.partition(":")
         if colon and kind == "env":
             if not _VARIABLE.fullmatch(name):
                 raise ValidationError(_INVALID)
             if not self._environ.get(name, "").strip():
                 raise ValidationError(_VARIABLE_UNSET)
-            return SecretReference("env", name)
+            return SecretReference("env", name, label or "")
         if colon and kind == "file":
             if not name.startswith("/") or "\0" in name:
                 raise ValidationError(_PATH)
-            return SecretReference("file", name)
+            return SecretReference("file", name, label or "")
         if _SECRETS.match(text):
             raise ValidationError(_TOKEN)
         if found := _FULL_NAME.fullmatch(text):
-            return SecretReference("manager", text if found["version"] else f"{text}/versions/latest")
+            return SecretReference("manager", text if found["version"] else f"{text}/versions/latest", label or "")
         if not re.fullmatch(_NAME, text):
             raise ValidationError(_INVALID)
         project = self._environ.get("GOOGLE_CLOUD_PROJECT", "").strip()
         if not project:
             raise ValidationError(_PROJECT)
-        return SecretReference("manager", f"projects/{project}/secrets/{text}/versions/latest")
+        return SecretReference("manager", f"projects/{project}/secrets/{text}/versions/latest", label or "")
 
 
 class References(Reference):
@@ -76,13 +81,13 @@ class References(Reference):
 
     def _deserialize(self, value: str, *_: object, **__: object) -> Any:
         found, wrong = [], []
-        parts = [part.strip() for part in value.split(",")]
+        parts = value.split(",")
         for position, part in enumerate(parts, start=1):
+            which = f"{position} of {len(parts)}"
             try:
-                found.append(self._read(part))
+                found.append(self._read(part.strip(), f"{self.name} ({which})"))
             except ValidationError as error:
-                of = f"Reference {position} of {len(parts)}: " if len(parts) > 1 else ""
-                wrong.append(of + " ".join(map(str, error.messages)))
+                wrong.append(f"{which}: {error.messages[0]}")
         if wrong:
             raise ValidationError(wrong)
-        return tuple(found)
+        return tuple(dict.fromkeys(found))

@@ -194,7 +194,7 @@ class BaseURL(fields.Field[str]):
             host, _port = parts.hostname, parts.port
         except ValueError:
             raise ValidationError(self._rule) from None
-        plain = re.fullmatch(r"[\x21-\x7e]+", text) and not ({"@", "\\"} & set(text)) and not ({"?", "#"} & set(text))
+        plain = re.fullmatch(r"[\x21-\x7e]+", text) and not set("@\\?#") & set(text)
         secure = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host or ""))
         if not (plain and host and secure):
             raise ValidationError(self._rule)

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate, validates_schema
+from marshmallow.exceptions import SCHEMA
 
 from schemas.strict_json import shown
 
@@ -42,7 +43,11 @@ class StrictSchema(Schema):
             return  # said already: "Invalid input type."
         known = list(self.fields)
         unknown = (name for name in original if name not in self.fields)
-        wrong = {name: [_unknown_message(name, known)] for name in islice(unknown, _MOST_ERRORS + 1)}
+        # A key like marshmallow's own name for an object as a whole is quoted, as any strange key is.
+        wrong = {
+            shown(name) if name == SCHEMA else name: [_unknown_message(name, known)]
+            for name in islice(unknown, _MOST_ERRORS + 1)
+        }
         if wrong:
             raise ValidationError(wrong)
 
@@ -75,7 +80,7 @@ def flatten(messages: Mapping[Any, Any]) -> dict[str, list[str]]:
 def _paths(messages: Mapping[Any, Any], above: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     for key, value in messages.items():
         # marshmallow puts what is wrong with an object as a whole under this name.
-        path = above if key == "_schema" else (*above, _step(key))
+        path = above if key == SCHEMA else (*above, _step(key))
         # A validator's messages for parts of its value stand in a list, beside those for the whole.
         for each in value if isinstance(value, list) else [value]:
             if isinstance(each, Mapping):
@@ -87,7 +92,26 @@ def _paths(messages: Mapping[Any, Any], above: tuple[str, ...]) -> Iterator[tupl
 def _step(key: object) -> str:
     text = str(key)
     # A sender's own key may be anything: only a plain one is shown as it is.
-    return text if re.fullmatch(r"[\w$-]{1,64}", text, re.ASCII) else shown(text)
+    return text if re.fullmatch(r"[\w$-]{1,64}|\"_schema\"", text, re.ASCII) else shown(text)
+
+
+class StrictList(fields.List[Any]):
+    """A list that is judged no further than a sender will read of its mistakes."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> list[Any]:
+        if not isinstance(value, list):
+            raise self.make_error("invalid")
+        wrong: dict[int, Any] = {}
+        for position, each in enumerate(value):
+            try:
+                self.inner.deserialize(each, **kwargs)
+            except ValidationError as error:
+                wrong[position] = error.messages
+                if len(wrong) > _MOST_ERRORS:
+                    break
+        if wrong:
+            raise ValidationError(wrong)
+        return value
 
 
 class StrictBoolean(fields.Field[bool]):

@@ -4,6 +4,7 @@
 that depends on the interpreter. What a sender signed and what a platform gets must not depend on such things.
 """
 
+import codecs
 import json
 import re
 from collections import Counter
@@ -40,9 +41,9 @@ def parse_object(raw: bytes) -> dict[str, JSON]:
 def parse_answer(raw: bytes) -> JSON:
     """A platform's answer as JSON of any kind; of two equal keys the last one counts.
 
-    Raises NotJSON as parse_object does, but for duplicate keys and surrogates.
+    Raises NotJSON as parse_object does, but for duplicate keys, surrogates and a byte order mark.
     """
-    return _parse(raw, unique_keys=False)
+    return _parse(raw.removeprefix(codecs.BOM_UTF8), unique_keys=False)
 
 
 def dump(value: object) -> bytes:
@@ -112,10 +113,11 @@ def _constant(name: str) -> NoReturn:
     raise NotJSON(f"The body holds {name}, which JSON has no number for.")
 
 
-def _int(text: str) -> int:
+def _int(text: str) -> int | float:
     if len(text) > _SAFE_INT_LENGTH:
         _float(text)
-    return int(text)
+    # An integer has no negative zero, but what was sent is what is sent on.
+    return -0.0 if text == "-0" else int(text)
 
 
 def _float(text: str) -> float:

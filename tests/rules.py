@@ -234,9 +234,11 @@ CASES = [
     _source(
         "url",
         "http, https, ftp or ftps",
-        [{"url": f"{scheme}://example.com/a?b=c#d"} for scheme in ("http", "https", "ftp", "ftps")],
+        [{"url": each} for each in ("http://h/a?b=c#d", "https://h?x", "ftp://[::1]:21", "ftps://u:p@h@dätä.example:8/@?@",
+                                    "https://h")],
         [{"url": each} for each in ("HTTPS://example.com", "file:///etc/passwd", "example.com", "https:example.com",
-                                    "https://", "https:///a", "javascript:alert(1)", " https://example.com")],
+                                    "https://", "https:///a", "javascript:alert(1)", " https://example.com",
+                                    "https://u:p/w@h", "https://u:p#w@h", "https://u:p w@h", "https://h:x")],
         "Must be an http",
         stricter=True,
     ),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from handlers.providers import PROVIDERS
 from schemas.event import Event, Update, from_binary, from_structured, is_binary, printable_id, read_event
-from schemas.problem import Invalid
+from schemas.problem import Invalid, NotJSON
 from tests.test_strict_json import JSON_VALUES, OBJECTS
 
 SCHEMAS = {name: provider.EVENT for name, provider in PROVIDERS.items()}
@@ -131,7 +131,6 @@ def test_base64_data() -> None:
         ("é", "base64"),
         ("a", "base64"),
         ("e30", "base64"),
-        ("W10=", "JSON object"),
         ("eyJ", "base64"),
     ):
         with pytest.raises(Invalid) as caught:
@@ -167,6 +166,20 @@ def test_incomplete_envelopes(missing: str) -> None:
     with pytest.raises(Invalid) as caught:
         from_structured({name: value for name, value in ENVELOPE.items() if name != missing})
     assert list(caught.value.problem.errors or {}) == [missing]
+
+
+def test_base64_data_that_is_no_object_is_no_json() -> None:
+    envelope = {name: value for name, value in ENVELOPE.items() if name != "data"}
+    with pytest.raises(NotJSON, match="In data_base64: The body must be a JSON object"):
+        from_structured({**envelope, "data_base64": "W10="})
+
+
+def test_an_attribute_that_is_null_is_not_set() -> None:
+    assert from_structured({**ENVELOPE, "time": None, "data_base64": None, "subject": None})["id"] == "run-1"
+
+
+def test_headers_that_only_look_like_attributes() -> None:
+    assert from_binary({**HEADERS, "ce-data": "x", "ce-data_base64": "y"}, BARE)["id"] == "run-1"
 
 
 def test_binary() -> None:

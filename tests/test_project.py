@@ -18,7 +18,8 @@ PURE = [
 ]
 
 #: From left to right, as data goes; a module imports only from those to its right, and from schemas.
-ORDER = ["main", "receive", "answers", "exchange", "senders", "deliver", "logs", "providers", "tokens", "deadline"]
+ORDER = ["main", "receive", "answers", "exchange", "senders", "deliver", "providers", "tokens",
+         "secret_manager", "logs", "deadline"]  # fmt: skip
 IO_MODULES = {
     "os",
     "socket",

@@ -92,7 +92,7 @@ def test_every_mistake_is_named_at_once(relay: Relay) -> None:
         "update.tags.0": "Length must be between 2 and 25.",
         "update.tags.1": "Must hold only the letters a-z and A-Z, digits and spaces.",
         "update.files.0.name": "Missing data for required field.",
-        "update.files.0.source.url": "Must be an http, https, ftp or ftps URL.",
+        "update.files.0.source.url": "Must be an http, https, ftp or ftps URL, with a host.",
         "update.files.0.source.metod": "did you mean method?",
     }
 

@@ -132,6 +132,15 @@ def test_references(text: str, kind: Any, name: str) -> None:
     assert settings.secrets == (SecretReference(kind, name),)
 
 
+def test_references_know_where_they_stand() -> None:
+    settings = read(RELAY_SECRET="env:A,env:B,env:A", APIFY_TOKEN="env:A", A="1", B="2")
+    assert [each.label for each in settings.secrets] == ["RELAY_SECRET (1 of 3)", "RELAY_SECRET (2 of 3)"]
+    assert settings.providers["apify"].token == settings.secrets[0]
+    token = settings.providers["apify"].token
+    assert token is not None
+    assert token.label == "APIFY_TOKEN"
+
+
 def test_a_reference_shows_as_it_is_written() -> None:
     assert str(SecretReference("env", "X")) == "env:X"
     assert str(SecretReference("file", "/x")) == "file:/x"
@@ -177,7 +186,7 @@ def test_several_references() -> None:
     settings = read(RELAY_SECRET="env:A, projects/p/secrets/b", A="1")
     assert [each.name for each in settings.secrets] == ["A", "projects/p/secrets/b/versions/latest"]
     found = errors(RELAY_SECRET="env:A,,whsec_x", A="1")["RELAY_SECRET"]
-    assert [each.split(":")[0] for each in found] == ["Reference 2 of 3", "Reference 3 of 3"]
+    assert [each.split(":")[0] for each in found] == ["2 of 3", "3 of 3"]
 
 
 def test_all_mistakes_at_once() -> None:

@@ -13,11 +13,11 @@ from deploy.local.cloud import free_port
 from deploy.local.secret_manager import SecretManager
 from handlers.deadline import Deadline
 from handlers.tokens import Secret, Secrets, fetches
-from schemas.problem import SecretUnreachable, SecretUnusable, TimeUp
+from schemas.problem import SecretUnreachable, SecretUnusable
 from schemas.reference import SecretReference
 
 NAME = "projects/p/secrets/token"
-LATEST = SecretReference("manager", f"{NAME}/versions/latest")
+LATEST = SecretReference("manager", f"{NAME}/versions/latest", "APIFY_TOKEN")
 
 
 def soon() -> Deadline:
@@ -86,7 +86,7 @@ def test_threads_share_one_failure(manager: SecretManager) -> None:
             return error.problem.detail
 
     with ThreadPoolExecutor(20) as pool:
-        assert set(pool.map(get, range(20))) == {f"{LATEST.name} can't be had: PERMISSION_DENIED."}
+        assert set(pool.map(get, range(20))) == {"APIFY_TOKEN can't be had: PERMISSION_DENIED."}
     assert len(manager.accesses) == 1
     manager.refusals.clear()
     assert secrets.get(LATEST, soon()).text == "first"
@@ -95,10 +95,10 @@ def test_threads_share_one_failure(manager: SecretManager) -> None:
 def test_different_secrets_do_not_wait_for_each_other(manager: SecretManager) -> None:
     hold = threading.Event()
 
-    def slow(name: str, _seconds: float) -> Secret:
-        if name == "slow":
+    def slow(reference: SecretReference, _seconds: float) -> tuple[bytes, str]:
+        if reference.name == "slow":
             hold.wait(5)
-        return Secret(name, name)
+        return reference.name.encode(), "here"
 
     secrets = Secrets({"env": slow}, 300)
     with ThreadPoolExecutor(1) as pool:
@@ -112,16 +112,16 @@ def test_different_secrets_do_not_wait_for_each_other(manager: SecretManager) ->
 def test_who_waits_for_anothers_fetch_waits_no_longer_than_its_own_deadline() -> None:
     hold = threading.Event()
 
-    def slow(name: str, _seconds: float) -> Secret:
+    def slow(_reference: SecretReference, _seconds: float) -> tuple[bytes, str]:
         hold.wait(5)
-        return Secret(name, name)
+        return b"x", "here"
 
     secrets, reference = Secrets({"env": slow}, 300), SecretReference("env", "x")
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(secrets.get, reference, soon())
         while not secrets._under_way:
             time.sleep(0.001)
-        with pytest.raises(TimeUp):
+        with pytest.raises(SecretUnreachable):
             secrets.get(reference, Deadline.after(0.05))
         hold.set()
         assert first.result().text == "x"
@@ -145,7 +145,7 @@ def test_who_waits_for_anothers_fetch_waits_no_longer_than_its_own_deadline() ->
 )
 def test_refusals(manager: SecretManager, code: grpc.StatusCode, error: type[Exception]) -> None:
     manager.refusals[""] = code
-    with pytest.raises(error, match=NAME):
+    with pytest.raises(error, match="APIFY_TOKEN"):
         secrets_of(manager).get(LATEST, Deadline.after(0.5))
 
 
@@ -198,11 +198,52 @@ def test_an_outage_is_bridged_with_what_is_kept(manager: SecretManager) -> None:
     assert secrets.get(LATEST, soon()).text == "first"
     manager.refusals[""] = grpc.StatusCode.UNAVAILABLE
     time.sleep(0.1)
+    began = time.monotonic()
     assert secrets.get(LATEST, Deadline.after(0.4)).text == "first"
+    assert time.monotonic() - began < 0.3
+    # The fetch goes on; whoever comes meanwhile is not kept waiting for it.
+    began = time.monotonic()
+    assert secrets.get(LATEST, soon()).text == "first"
+    assert time.monotonic() - began < 0.1
     manager.refusals[""] = grpc.StatusCode.PERMISSION_DENIED
-    time.sleep(0.1)
+    while secrets._under_way:
+        time.sleep(0.01)
     with pytest.raises(SecretUnusable):
         secrets.get(LATEST, soon())
+
+
+def test_an_outage_is_asked_after_now_and_then(manager: SecretManager) -> None:
+    secrets = secrets_of(manager, ttl=0.5)
+    assert secrets.get(LATEST, soon()).text == "first"
+    manager.refusals[""] = grpc.StatusCode.UNAVAILABLE
+    time.sleep(0.55)
+    assert secrets.get(LATEST, soon()).text == "first"
+    asked = len(manager.accesses)
+    for _ in range(10):
+        assert secrets.get(LATEST, soon()).text == "first"
+    assert len(manager.accesses) == asked
+
+
+def test_one_that_hangs_does_not_hold_up_those_beside_it(manager: SecretManager) -> None:
+    def hang(_reference: SecretReference, _seconds: float) -> tuple[bytes, str]:
+        time.sleep(1.5)
+        raise SecretUnreachable("Not there.")
+
+    secrets = Secrets({**fetches({"X": "x"}, manager.address), "file": hang}, 300)
+    hanging = [SecretReference("file", f"/{number}") for number in range(3)]
+    references = [*hanging, LATEST, SecretReference("env", "X")]
+    began = time.monotonic()
+    found = dict(secrets.each(references, Deadline.after(1)))
+    assert time.monotonic() - began < 0.8
+    assert [isinstance(found[each], SecretUnreachable) for each in references] == [True, True, True, False, False]
+
+
+def test_a_fault_in_a_fetch_is_a_secret_that_cannot_be_had() -> None:
+    def fail(_reference: SecretReference, _seconds: float) -> tuple[bytes, str]:
+        raise ZeroDivisionError
+
+    with pytest.raises(SecretUnusable, match="APIFY_TOKEN can't be had; the function's log says why"):
+        Secrets({"manager": fail}, 300).get(LATEST, soon())
 
 
 def test_without_credentials_there_is_no_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

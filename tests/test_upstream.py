@@ -206,6 +206,20 @@ def test_a_platform_that_hangs(launch: Launch) -> None:
         assert time.monotonic() - began < 1.3
 
 
+def test_a_body_that_stalls(launch: Launch) -> None:
+    def stall(connection: socket.socket, over: threading.Event) -> None:
+        whole_request(connection)
+        over.wait(0.5)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{")
+        over.wait(10)
+
+    with tcp(stall) as url:
+        relay = launch(APIFY_BASE_URL=url, RELAY_DEADLINE_SECONDS="0.8")
+        began = time.monotonic()
+        assert_problem(relay.post(EVENT), 504, "time-up", retryable=True)
+        assert time.monotonic() - began < 1.3
+
+
 def test_a_body_that_drips(launch: Launch) -> None:
     def drip(connection: socket.socket, over: threading.Event) -> None:
         whole_request(connection)

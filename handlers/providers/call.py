@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import UTC
+from email.utils import format_datetime, parsedate_to_datetime
 from typing import Protocol
 
 from schemas.event import EventSchema, Update
@@ -76,75 +76,63 @@ class Provider(Protocol):
         """The platform's own words for what went wrong, from the body of its answer."""
 
 
-def result(provider: Provider, answer: Answer, redactor: Redactor, now: datetime) -> Result:
-    """What to hand back for `answer`, without secrets. `now` is aware.
-
-    Raises the RelayError that says what went wrong.
-    """
-    if 200 <= answer.status < 300:
-        return _success(provider, answer, redactor)
-    raise _failure(provider, answer, redactor, now)
-
-
-def _success(provider: Provider, answer: Answer, redactor: Redactor) -> Result:
+def result(provider: Provider, answer: Answer, redactor: Redactor) -> Result:
+    """What to hand back for `answer`, without secrets. Raises the RelayError that says what went wrong."""
+    said, is_json = _read(answer)
+    body = redactor.json(without_signing_keys(said))
+    if not 200 <= answer.status < 300:
+        raise _failure(provider, answer, body)
     if not answer.body.strip():
         return Result(answer.status, None, empty=True)
-    try:
-        body = parse_answer(answer.body)
-    except NotJSON:
-        raise UpstreamFailed(
-            f"{provider.TITLE} answered {answer.status}, but not with JSON.",
-            upstream=_shown(answer, redactor),
-        ) from None
-    return Result(answer.status, redactor.json(without_signing_keys(body)))
+    if not is_json:
+        detail = f"{provider.TITLE} answered {answer.status}, but not with JSON."
+        raise UpstreamFailed(detail, upstream=_shown(answer, body))
+    return Result(answer.status, body)
 
 
-def _failure(provider: Provider, answer: Answer, redactor: Redactor, now: datetime) -> RelayError:
-    status, upstream = answer.status, _shown(answer, redactor)
-    said = redactor.text(provider.reason(_json_or_text(answer)) or "")[:_LONGEST_TEXT]
+def _failure(provider: Provider, answer: Answer, body: JSON) -> RelayError:
+    """The problem that `answer` is; `body` is the answer's, without secrets."""
+    status, upstream = answer.status, _shown(answer, body)
+    said = (provider.reason(body) or "")[:_LONGEST_TEXT]
     detail = f"{provider.TITLE} answered {status}{f': {said}' if said else '.'}"
     if status in PASSED_ON:
         return UpstreamRefused(status, detail, upstream=upstream)
     if status == 429:
-        wait = answer.headers.get("retry-after", "").strip()
-        headers = {"Retry-After": wait} if retry_after_seconds(wait, now) is not None else {}
-        return UpstreamLimited(detail, upstream=upstream, headers=headers)
+        wait = retry_after(answer.headers.get("retry-after", ""))
+        return UpstreamLimited(detail, upstream=upstream, headers={"Retry-After": wait} if wait else {})
     if 300 <= status < 400:
         return UpstreamRedirected(f"{detail.rstrip('.')}: a redirect, which is never followed.", upstream=upstream)
-    if status == 408 or status >= 500:
-        return UpstreamFailed(detail, upstream=upstream)
-    return UpstreamDenied(detail, upstream=upstream)
+    if 400 <= status < 500 and status != 408:
+        return UpstreamDenied(detail, upstream=upstream)
+    return UpstreamFailed(detail, upstream=upstream)
 
 
-def retry_after_seconds(text: str, now: datetime) -> float | None:
-    """How long `Retry-After` asks to wait, in seconds from `now`, given as seconds or as a date (RFC 9110, 10.2.3).
+def retry_after(text: str) -> str | None:
+    """A `Retry-After` header written anew, as seconds or as a date (RFC 9110, 10.2.3); None if it is neither.
 
-    None if `text` is neither.
+    Never the platform's own text: what a header may not hold must not get into one of ours.
     """
+    text = text.strip()
     if text.isascii() and text.isdigit() and len(text) <= 9:
-        return float(text)
+        return text
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+        return format_datetime(moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC), usegmt=True)
+    except (ValueError, OverflowError):
         return None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - now).total_seconds())
 
 
-def _shown(answer: Answer, redactor: Redactor) -> Upstream:
-    """The platform's answer as a problem shows it."""
-    body = redactor.json(without_signing_keys(_json_or_text(answer)))
-    if isinstance(body, str):
-        # Cut only now: half a secret is one too, and would not have been found.
-        body = body[:_LONGEST_TEXT]
-    return Upstream(answer.status, body)
+def _shown(answer: Answer, body: JSON) -> Upstream:
+    # Cut only now that secrets are out: half a secret is one too, and would not have been found.
+    return Upstream(answer.status, body[:_LONGEST_TEXT] if isinstance(body, str) else body)
 
 
-def _json_or_text(answer: Answer) -> JSON:
+def _read(answer: Answer) -> tuple[JSON, bool]:
+    """The answer's body, and whether it is JSON; as text, or None where it is empty, if it isn't."""
     try:
-        return parse_answer(answer.body)
+        return parse_answer(answer.body), True
     except NotJSON:
-        return answer.body.decode("utf-8", "replace").strip() or None
+        return answer.body.decode("utf-8", "replace").strip() or None, False
 
 
 def text_at(body: JSON, *path: str) -> str | None:
