@@ -17,6 +17,8 @@ from schemas.reference import SecretReference
 #: How long a fetch may take, in seconds: Secret Manager answers in tens of milliseconds, and a dead one is known
 #: well before most senders hang up, at 10 s.
 FETCH_SECONDS = 3.0
+#: How long a new value is waited for where there is an old one, in seconds.
+STALE_SECONDS = 1.0
 #: How long an outage is taken for granted where there is a kept value, rather than asked after on every request.
 OUTAGE_SECONDS = float(SecretUnreachable.RETRY_AFTER_SECONDS)
 
@@ -77,8 +79,10 @@ class Secrets:
                 yield reference, found
             else:
                 waiting[found] = reference
+        all_kept = all(reference in self._kept for reference in waiting.values())
+        patience = min(STALE_SECONDS if all_kept else FETCH_SECONDS + 1, deadline.remaining() / 2)
         try:
-            for fetch in as_completed(waiting, timeout=min(FETCH_SECONDS + 1, deadline.remaining() / 2)):
+            for fetch in as_completed(waiting, timeout=patience):
                 error = fetch.exception()
                 yield waiting.pop(fetch), error if isinstance(error, RelayError) else fetch.result()
         except FutureTimeout:
@@ -109,7 +113,7 @@ class Secrets:
         except SecretUnreachable as outage:
             # What was fetched before is used on, if there is such.
             LOGGER.warning("%s", outage)
-            ttl, error = min(ttl, OUTAGE_SECONDS), outage
+            ttl, error = OUTAGE_SECONDS, outage
         except SecretUnusable as refusal:
             found, error = None, refusal
         except Exception as fault:
