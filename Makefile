@@ -1,6 +1,8 @@
 # Two commands matter: `make demo` and `make test`. All that they need beside make is Python 3.11 or newer.
 PYTHON ?= python3
 BIN := .venv/bin
+# The library's own notes of closed connections are no part of what is to be read.
+export GRPC_VERBOSITY := NONE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo run test lint lock clean
@@ -37,12 +39,13 @@ lock: .venv/dev  ## compile the requirements from pyproject.toml
 	    --group dev -c requirements.txt -o tests/requirements.txt
 
 clean:  ## remove what the others built
+	find . -name __pycache__ -not -path './.venv/*' -exec rm -rf {} +
 	rm -rf .venv .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .venv/bin/python:
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"Python 3.11 or newer is needed, this is {v[0]}.{v[1]}: make PYTHON=python3.12 …" or 0)'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v < (3, 11) and "Python 3.11 or newer is needed, this is %s.%s: try make PYTHON=python3.12 ..." % v or 0)'
 	@echo "== a virtual environment in .venv"
-	@$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 
 # A stamp each: installed again only when what is to be installed has changed.
 .venv/run: requirements.txt | .venv/bin/python

@@ -153,7 +153,8 @@ class Deliverer:
             )
             with response:
                 progress.upstream_status = response.status_code
-                body = _body(response, title, deadline)
+                # A redirect says nothing that could be of use.
+                body = b"" if 300 <= response.status_code < 400 else _body(response, title, deadline)
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 return Answer(response.status_code, headers, body)
         except (requests.ReadTimeout, ReadTimeoutError, TimeoutError):

@@ -67,7 +67,7 @@ class Exchange:
             "%s %s: %s",
             self.request.method,
             path,
-            problem.detail if problem else self.outcome or "answered",
+            problem.detail if problem else "dry run" if self.dry_run else self.outcome or "answered",
             exc_info=fault,
             extra={"fields": {name: value for name, value in entry.items() if value is not None}},
         )

@@ -32,6 +32,7 @@ from schemas.problem import (
     WrongMethod,
 )
 from schemas.settings import Settings
+from schemas.strict import closest
 from schemas.strict_json import JSON, parse_object
 
 _CLOUD_EVENT = "application/cloudevents+json"
@@ -180,6 +181,10 @@ def _check_media_type(request: Request) -> None:
 
 
 def _is_dry_run(request: Request) -> bool:
+    # Who misspells it wants nothing to be sent.
+    for name in request.args:
+        if name != "dry_run" and closest(name, ["dry_run"]):
+            raise Invalid("dry_run is misspelt.", errors={name: ["Unknown parameter; did you mean dry_run?"]})
     values = request.args.getlist("dry_run")
     if values not in ([], ["true"], ["false"]):
         raise Invalid("dry_run must be true or false.", errors={"dry_run": ["Must be true or false, once."]})

@@ -3,7 +3,7 @@
 from marshmallow import fields, validate
 
 from schemas.event import EventSchema
-from schemas.strict import UpdateSchema, matches
+from schemas.strict import UpdateSchema, matches, one_of
 
 GENERAL_ACCESS = (
     "ANYONE_WITH_ID_CAN_READ",
@@ -30,7 +30,7 @@ class ApifyUpdate(UpdateSchema):
         metadata={"description": "The dataset's name, unique among its owner's; null takes the name away."},
     )
     generalAccess = fields.String(
-        validate=validate.OneOf(GENERAL_ACCESS),
+        validate=one_of(GENERAL_ACCESS),
         metadata={"description": "Who can read the dataset."},
     )
 

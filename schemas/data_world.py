@@ -6,7 +6,7 @@ from typing import Any
 from marshmallow import ValidationError, fields, validate, validates_schema
 
 from schemas.event import EventSchema
-from schemas.strict import StrictBoolean, StrictList, StrictSchema, StringMap, UpdateSchema, distinct, matches
+from schemas.strict import StrictBoolean, StrictList, StrictSchema, StringMap, UpdateSchema, distinct, matches, one_of
 
 #: The platform's lists of 2017 to 2026 in one, as it spells them; its own Python client knows ten of them.
 LICENSES = (
@@ -86,7 +86,7 @@ class Source(StrictSchema):
             matches(_URL, "Must be an http, https, ftp or ftps URL, with a host."),
         ],
     )
-    method = fields.String(validate=validate.OneOf(METHODS))
+    method = fields.String(validate=one_of(METHODS))
     requestHeaders = StringMap()
     requestEntity = fields.String(validate=validate.Length(max=10_000))
     authorization = fields.Nested(Authorization)
@@ -119,7 +119,7 @@ class File(StrictSchema):
     )
     source = fields.Nested(Source)
     description = fields.String(validate=validate.Length(min=1, max=120))
-    labels = StrictList(fields.String(validate=validate.OneOf(LABELS)), validate=distinct)
+    labels = StrictList(fields.String(validate=one_of(LABELS)), validate=distinct)
 
 
 class DataWorldUpdate(UpdateSchema):
@@ -137,8 +137,8 @@ class DataWorldUpdate(UpdateSchema):
         ),
         validate=distinct,
     )
-    license = fields.String(validate=validate.OneOf(LICENSES))
-    visibility = fields.String(validate=validate.OneOf(VISIBILITIES))
+    license = fields.String(validate=one_of(LICENSES))
+    visibility = fields.String(validate=one_of(VISIBILITIES))
     files = StrictList(fields.Nested(File))
     properties = fields.Dict(metadata={"description": "Custom metadata: any JSON object."})
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from marshmallow import INCLUDE, Schema, ValidationError, fields, validate
 
 from schemas.problem import Invalid, NotJSON
-from schemas.strict import StrictSchema, flatten, matches
+from schemas.strict import StrictSchema, flatten, matches, one_of
 from schemas.strict_json import JSON, parse_object
 
 _EVENT_ID = r"[\x20-\x7e]{1,200}"
@@ -100,8 +100,11 @@ def read_event(payload: dict[str, JSON], schemas: Mapping[str, EventSchema]) -> 
     provider = payload.get("provider")
     schema = schemas.get(provider) if isinstance(provider, str) else None
     errors = (schema or EventSchema()).validate(payload)
-    if schema is None and "provider" not in errors:
-        errors["provider"] = [f"Must be one of: {', '.join(schemas)}."]
+    if isinstance(provider, str) and schema is None:
+        try:
+            one_of(schemas)(provider)
+        except ValidationError as error:
+            errors["provider"] = [str(message) for message in error.messages]
     if errors:
         raise Invalid(_BROKEN, errors=flatten(errors))
     # The schema has seen to the types; mypy can't know.

@@ -23,7 +23,9 @@ _TOKEN = f"Looks like a token or secret itself; give a reference to it: {_FORMS}
 _INVALID = f"Must be a secret reference: {_FORMS}."
 _VARIABLE_UNSET = "Names an environment variable that isn't set."
 _PATH = "Must name a file by its absolute path: file:/path."
-_PROJECT = "Is the bare name of a secret, which needs GOOGLE_CLOUD_PROJECT."
+_PROJECT = (
+    "Is the bare name of a secret, which needs GOOGLE_CLOUD_PROJECT; is it the secret itself? Then give env:VARIABLE."
+)
 
 
 @dataclass(frozen=True)

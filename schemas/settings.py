@@ -117,6 +117,8 @@ def _schema(environ: Mapping[str, str], base_urls: Mapping[str, str], default_th
             load_default=300.0,
         ),
         "THREADS": _number(fields.Integer, "a whole number, 1 or more", one_or_more, load_default=default_threads),
+        # Not ours, but a traceback of the server's is no answer to a mistake.
+        "WORKERS": _number(fields.Integer, "a whole number, 1 or more", validate.Range(min=1), load_default=1),
         "RELAY_ALLOW_UNAUTHENTICATED": AllowUnauthenticated(environ, load_default=False),
         "LOG_LEVEL": LogLevel(load_default="INFO"),
         "GOOGLE_CLOUD_PROJECT": fields.String(
@@ -145,7 +147,7 @@ def _warnings(loaded: Mapping[str, Any], given: Mapping[str, str], known: list[s
     found = []
     for name in given:
         if name.startswith("RELAY_") and name not in known:
-            hint = closest(name, known)
+            hint = closest(name, known, cutoff=0.7)
             found.append(f"{name} is not a setting of this function{f'; did you mean {hint}?' if hint else '.'}")
     if loaded["RELAY_ALLOW_UNAUTHENTICATED"]:
         found.append("RELAY_ALLOW_UNAUTHENTICATED is true: whoever reaches this function can update your datasets.")

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -14,15 +14,18 @@ from schemas.strict_json import shown
 # Enough to mend an event by; a body of a million wrong fields gets no answer of a million lines.
 _MOST_ERRORS = 100
 _LONGEST_HINTED_NAME = 64
+_SHORTEST_HINTED_START = 3
 
 
-def closest(name: str, known: list[str]) -> str | None:
-    """The known name that `name` was probably meant to be."""
+def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known name that `name` was probably meant to be, if one is alike by at least `cutoff` of 1."""
     if len(name) > _LONGEST_HINTED_NAME:
         return None
     folded = {each.casefold(): each for each in known}
-    found = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
-    return folded[found[0]] if found else None
+    found = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=cutoff)
+    if not found and len(name) >= _SHORTEST_HINTED_START:
+        found = [each for each in folded if each.startswith(name.casefold())]
+    return folded[found[0]] if len(found) == 1 else None
 
 
 class StrictSchema(Schema):
@@ -36,6 +39,8 @@ class StrictSchema(Schema):
         """The check below names unknown fields itself."""
 
         unknown = EXCLUDE
+
+    error_messages = {"type": "Must be a JSON object."}  # noqa: RUF012 - marshmallow's own way to say it
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
     def _no_unknown_field(self, _loaded: object, original: object, **_: object) -> None:
@@ -135,6 +140,18 @@ def _string_values(value: Mapping[str, object]) -> None:
     wrong = {name: ["Not a valid string."] for name, each in value.items() if not isinstance(each, str)}
     if wrong:
         raise ValidationError(wrong)
+
+
+def one_of(choices: Collection[str]) -> Callable[[str], None]:
+    """A validator: one of `choices`, with the closest as a hint."""
+
+    def check(value: str) -> None:
+        if value not in choices:
+            hint = closest(value, choices)
+            listed = ", ".join(choices)
+            raise ValidationError(f"Must be one of: {listed}{f'; did you mean {hint}?' if hint else '.'}")
+
+    return check
 
 
 def distinct(values: list[Hashable]) -> None:

@@ -7,6 +7,8 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -59,6 +61,37 @@ def test_demo_fails_with_the_reason() -> None:
     assert done.returncode == 1
     assert "The demo failed: The function ended with exit code 1." in done.stdout
     assert "RELAY_DEADLINE_SECONDS: Must be a number of seconds" in done.stdout
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("after", [0.3, 0.6])
+def test_demo_interrupted_leaves_nothing_behind(how: signal.Signals, after: float) -> None:
+    marker = f"MARK_{os.getpid()}_{how}_{after}"
+    running = subprocess.Popen(
+        [sys.executable, "-m", "deploy.local.demo"],
+        cwd=ROOT, env=environ(TMPDIR="/tmp", LANG=marker), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    time.sleep(after)
+    running.send_signal(how)
+    running.communicate(timeout=30)
+    # Whatever it started has inherited the marker.
+    left = [path for path in Path("/proc").glob("[0-9]*/environ") if marker.encode() in _bytes(path)]
+    assert left == []
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""  # it has ended meanwhile
+
+
+def test_run_with_a_port_that_is_none() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "deploy.local.run"],
+        cwd=ROOT, env=environ(PORT="http"), capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "PORT must be a number.\n")
 
 
 @pytest.mark.parametrize("taken", [False, True])

@@ -57,7 +57,9 @@ def test_providers(provider: object) -> None:
 
 
 def test_unknown_provider_is_told_the_known() -> None:
-    assert errors_of({**BARE, "provider": "kaggle"}) == {"provider": ["Must be one of: apify, data.world."]}
+    known = ", ".join(PROVIDERS)
+    assert errors_of({**BARE, "provider": "nobody"}) == {"provider": [f"Must be one of: {known}."]}
+    assert errors_of({**BARE, "provider": "Apify"}) == {"provider": [f"Must be one of: {known}; did you mean apify?"]}
 
 
 @pytest.mark.parametrize("event_id", ["a", "a" * 200, "with space", "~!@#"])

@@ -76,6 +76,7 @@ def test_a_module_holds_one_idea(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 250
 
 
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="LOUD: no git checkout; what is at its top is NOT checked")
 def test_only_what_belongs_at_the_top() -> None:
     names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     top = {name.split("/")[0] for name in names}

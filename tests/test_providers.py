@@ -167,8 +167,10 @@ def test_reasons() -> None:
     assert text_at({"a": {"b": "c"}}, "a", "b") == "c"
 
 
-def test_the_registry() -> None:
-    assert {name: provider.TITLE for name, provider in PROVIDERS.items()} == {
-        "apify": "Apify",
-        "data.world": "data.world",
-    }
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_the_registry(name: str) -> None:
+    provider = PROVIDERS[name]
+    assert provider.TITLE
+    assert provider.BASE_URL.startswith("https://")
+    assert not provider.BASE_URL.endswith("/")
+    assert set(provider.EVENT.fields) == {"provider", "dataset", "update", "id", "type", "time"}

@@ -30,10 +30,10 @@ def test_every_block_of_code_is_tested_or_a_picture() -> None:
 
 
 def test_first_update(relay: Relay, tmp_path: Path) -> None:
-    start, send = blocks("first update")
+    token, start, dry_run, real = blocks("first update")
     port = str(free_port())
     wait = f"until curl -s -o {tmp_path}/health http://127.0.0.1:{port}/health; do sleep 0.05; done\n"
-    script = (start + wait + send + "kill %1; wait\n").replace("8080", port)
+    script = (token + start + wait + dry_run + real + "kill $!; wait\n").replace("8090", port)
     dataset, name = relay.apify_dataset(), unique("first")
     script = script.replace("WkzbQMuFYuamGv3YF", dataset).replace("my-first-relay", name)
     script = script.replace(".venv/bin/", f"{Path(sys.executable).parent}/")
@@ -44,9 +44,9 @@ def test_first_update(relay: Relay, tmp_path: Path) -> None:
         cwd=ROOT, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     answers: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    dry_run, updated = [answer for answer in answers if "severity" not in answer]
-    assert dry_run["request"]["body"] == {"name": name}
-    assert dry_run["token"] == "env:MY_APIFY_TOKEN"
+    shown, updated = [answer for answer in answers if "severity" not in answer]
+    assert shown["request"]["body"] == {"name": name}
+    assert shown["token"] == "env:MY_APIFY_TOKEN"
     assert updated["data"]["name"] == name
     assert relay.cloud.apify_token not in done.stdout + done.stderr
 
@@ -64,7 +64,7 @@ def test_the_event(relay: Relay) -> None:
 def test_the_signature(launch: Any, secret: str) -> None:
     relay = launch(RELAY_SECRET="env:MY_SECRET", MY_SECRET=secret)
     (code,) = blocks("signature")
-    code = code.replace("http://127.0.0.1:8080", relay.url).replace("jane~products", relay.apify_dataset())
+    code = code.replace("http://127.0.0.1:8090", relay.url).replace("WkzbQMuFYuamGv3YF", relay.apify_dataset())
     done = subprocess.run(
         [sys.executable, "-c", code], env={"MY_SECRET": secret}, capture_output=True, text=True, timeout=30
     )
@@ -82,18 +82,24 @@ GCLOUD = shutil.which("gcloud")
 
 
 @pytest.mark.skipif(GCLOUD is None, reason="LOUD: gcloud is not on this machine; the deploy command is NOT checked")
-def test_the_deploy_command(tmp_path: Path) -> None:
-    (command,) = blocks("deploy")
+def test_the_deploy_commands(tmp_path: Path) -> None:
     assert GCLOUD is not None
-    line = command.replace("\\\n", " ").replace("$PROJECT", "my-project").strip()
-    done = subprocess.run(
-        [GCLOUD, "meta", "lint-gcloud-commands", "--command-string", line],
-        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "CLOUDSDK_CONFIG": str(tmp_path)},
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    (judged,) = json.loads(done.stdout)
-    assert judged["success"] is True, judged["error_message"]
-    threads = re.search(r"--concurrency (\d+).*THREADS=(\d+)", line)
+    text = "\n".join(blocks("deploy")).replace("\\\n", " ")
+    lines = []
+    for line in text.splitlines():
+        if found := re.search(r"(\$\()?(gcloud .*)", line):
+            command = found[2].rpartition(")")[0] if found[1] else found[2]
+            lines.append(command.replace("$PROJECT", "my-project").replace("$SECRET", "s").replace("$ACCOUNT", "a"))
+    assert len(lines) == 5
+    for line in lines:
+        done = subprocess.run(
+            [GCLOUD, "meta", "lint-gcloud-commands", "--command-string", line.strip()],
+            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "CLOUDSDK_CONFIG": str(tmp_path)},
+            capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        (judged,) = json.loads(done.stdout)
+        assert judged["success"] is True, (line, judged["error_message"])
+    threads = re.search(r"--concurrency (\d+).*THREADS=(\d+)", lines[-1])
     assert threads
     assert threads[1] == threads[2]
 

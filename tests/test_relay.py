@@ -416,7 +416,7 @@ def test_dry_run_shows_the_call_without_credentials(relay: Relay) -> None:
         assert secret not in answer.text
     assert relay.cloud.data_world.seen(f"/datasets/{dataset}") == []
     entry = relay.logged(answer.headers["Relay-Delivery"])
-    assert (entry["outcome"], entry["dry_run"]) == ("ignored", True)
+    assert (entry["outcome"], entry["dry_run"], entry["message"]) == ("ignored", True, "POST /: dry run")
     assert relay.post(event, path="/?dry_run=false").status_code == 200
     assert relay.cloud.data_world.seen(f"/datasets/{dataset}")[0].json == event["update"]
 
@@ -435,6 +435,14 @@ def test_dry_run_is_true_or_false(relay: Relay, query: str) -> None:
     event = apify_event(relay)
     answer = relay.post(event, path=f"/?{query}")
     assert list(assert_problem(answer, 422, "invalid")["errors"]) == ["dry_run"]
+    assert relay.cloud.apify.seen(f"/datasets/{event['dataset']}") == []
+
+
+@pytest.mark.parametrize("name", ["dryrun", "dry-run", "Dry_Run", "dry_runs"])
+def test_a_misspelt_dry_run_sends_nothing(relay: Relay, name: str) -> None:
+    event = apify_event(relay)
+    answer = relay.post(event, path=f"/?{name}=true")
+    assert assert_problem(answer, 422, "invalid")["errors"] == {name: ["Unknown parameter; did you mean dry_run?"]}
     assert relay.cloud.apify.seen(f"/datasets/{event['dataset']}") == []
 
 
@@ -578,6 +586,17 @@ def test_a_fault_of_ours_is_an_answer_and_one_entry_without_secrets(launch: Laun
     for text in (answer.text, relay.log_text()):
         assert relay.cloud.relay_secret not in text
         assert "swordfish" not in text
+
+
+def test_a_third_provider(launch: Launch) -> None:
+    """A module, a schema and a line in the registry: what CONTRIBUTING says is all that a new provider takes."""
+    relay = launch(FUNCTION_SOURCE=str(ROOT / "tests/third_provider.py"), SOME_HUB_TOKEN="env:T", T="hub-token")
+    event = {"provider": "some.hub", "dataset": "acme/products", "update": {"titel": "x"}}
+    problem = assert_problem(relay.post(event), 422, "invalid")
+    assert "did you mean title?" in problem["errors"]["update.titel"][0]
+    shown = relay.post({**event, "update": {"title": "x"}}, path="/?dry_run=true").json()
+    assert shown["request"]["url"] == "https://hub.example/api/acme/products"
+    assert shown["token"] == "env:T"
 
 
 def test_answers_set_no_cookie(relay: Relay) -> None:

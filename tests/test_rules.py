@@ -80,6 +80,19 @@ def test_through_the_function_and_by_the_platform(case: Case, relay: Relay) -> N
             calls += 1
 
 
+def test_a_choice_has_a_hint() -> None:
+    for update, hint in (
+        ({"license": "Beerware"}, None),
+        ({"license": "MIT"}, "MIT License"),
+        ({"license": "CC BY"}, "CC-BY"),
+        ({"visibility": "open"}, "OPEN"),
+    ):
+        with pytest.raises(Invalid) as caught:
+            read_event(an_event("data.world", update), SCHEMAS)
+        (messages,) = (caught.value.problem.errors or {}).values()
+        assert messages[0].endswith(f"; did you mean {hint}?" if hint else "OSODL.")
+
+
 def test_every_mistake_is_named_at_once(relay: Relay) -> None:
     update = {"titel": "x", "tags": ["a", "b-c"], "files": [{"source": {"url": "x", "metod": "GET"}}]}
     answer = relay.post({"provider": "data.world", "dataset": "Acme/x", "update": update, "datset": 1, "id": ""})

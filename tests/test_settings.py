@@ -64,6 +64,7 @@ def test_a_providers_share_is_three_quarters_of_the_threads(threads: str, share:
         ("RELAY_PROVIDER_CONCURRENCY", "provider_concurrency", {"1": 1, "1000": 1000}, ["0", "-1", "x", "2.5"]),
         ("RELAY_SECRET_TTL_SECONDS", "secret_ttl_seconds", {"0": 0.0, "86400": 86400.0}, ["-1", "x", "nan", "inf"]),
         ("THREADS", "threads", {"1": 1, "200": 200}, ["0", "x"]),
+        ("WORKERS", None, {"1": None}, ["0", "x"]),
         ("LOG_LEVEL", "log_level", {"debug": "DEBUG", "CRITICAL": "CRITICAL"}, ["TRACE", "10"]),
         ("GOOGLE_CLOUD_PROJECT", "project", {"my-project-1": "my-project-1", "example.com:p": "example.com:p"},
          ["My Project", "a/b", "-a"]),
@@ -75,9 +76,9 @@ def test_a_providers_share_is_three_quarters_of_the_threads(threads: str, share:
         ("RELAY_ALLOW_UNAUTHENTICATED", "allow_unauthenticated", {"true": True, "FALSE": False}, ["1", "yes", "on"]),
     ],
 )  # fmt: skip
-def test_each_setting(name: str, attribute: str, good: dict[str, Any], bad: list[str]) -> None:
+def test_each_setting(name: str, attribute: str | None, good: dict[str, Any], bad: list[str]) -> None:
     for text, value in good.items():
-        assert getattr(read(**{name: text}), attribute) == value
+        assert attribute is None or getattr(read(**{name: text}), attribute) == value
     for text in bad:
         found = errors(**{name: text})
         assert list(found) == [name]
@@ -207,9 +208,10 @@ def test_warnings() -> None:
     assert warnings(RELAY_SECRET="env:A", A="1") == []
     assert warnings() == ["RELAY_SECRET isn't set: POST / answers 401 to everybody."]
     assert "whoever reaches" in warnings(RELAY_ALLOW_UNAUTHENTICATED="true")[0]
-    assert warnings(RELAY_SECRET="env:A", A="1", RELAY_DEADLINE="5", RELAY_ZZZ="1") == [
+    assert warnings(RELAY_SECRET="env:A", A="1", RELAY_DEADLINE="5", RELAY_ZZZ="1", RELAY_TIMEOUT="1") == [
         "RELAY_DEADLINE is not a setting of this function; did you mean RELAY_DEADLINE_SECONDS?",
         "RELAY_ZZZ is not a setting of this function.",
+        "RELAY_TIMEOUT is not a setting of this function.",
     ]
 
 

@@ -331,6 +331,46 @@ def test_the_providers_share_of_the_instance(launch: Launch) -> None:
         assert relay.post(EVENT).status_code == 504
 
 
+def test_a_redirect_is_not_waited_for(launch: Launch) -> None:
+    def redirect(connection: socket.socket, over: threading.Event) -> None:
+        whole_request(connection)
+        connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: http://[bad\r\nContent-Length: 100\r\n\r\n{")
+        over.wait(10)
+
+    with tcp(redirect) as url:
+        relay = launch(APIFY_BASE_URL=url)
+        began = time.monotonic()
+        assert_problem(relay.post(EVENT), 502, "upstream-redirected")
+        assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("wait", ["Wed, 21 Oct 2026 07:28:00 +99999999999999999999", "soon", "Wed, 21 Oct 2026\x01"])
+def test_a_wait_that_is_no_header_of_ours(launch: Launch, wait: str) -> None:
+    def limit(connection: socket.socket, _over: threading.Event) -> None:
+        whole_request(connection)
+        connection.sendall(f"HTTP/1.1 429 Slow\r\nRetry-After: {wait}\r\nContent-Length: 0\r\n\r\n".encode())
+
+    with tcp(limit) as url:
+        answer = launch(APIFY_BASE_URL=url).post(EVENT)
+        assert_problem(answer, 429, "upstream-limited", retryable=True)
+        assert "Retry-After" not in answer.headers
+
+
+def test_an_event_with_more_credentials_than_can_be_looked_for(relay: Relay) -> None:
+    """Looking for sixty thousand passwords in an answer would take minutes, and hold up everybody else."""
+    passwords = [f"pw{number:06}" for number in range(60_000)]
+    event = {
+        "provider": "data.world",
+        "dataset": relay.data_world_dataset(),
+        "update": {"properties": {"password": passwords}},
+    }
+    began = time.monotonic()
+    answer = relay.post(event)
+    assert (answer.status_code, answer.json()) == (200, "[redacted]")
+    assert relay.post(event, path="/?dry_run=true").json()["request"] == "[redacted]"
+    assert time.monotonic() - began < 5
+
+
 # What must have no say
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -38,28 +39,29 @@ class Failed(Exception):
 
 def main() -> int:
     """Runs the demo; 0 if both records are changed."""
-    began = time.monotonic()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     cloud = Cloud().start()
-    dataset_id = cloud.apify.add(APIFY_USER, "products-staging")
-    cloud.data_world.add(f"{DATA_WORLD_OWNER}/products")
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "log")
+        began = time.monotonic()
         with log.open("wb") as stream:
             function = Function(cloud.settings(), log=stream)
         try:
             function.wait_until_up()
             _introduce(cloud, function, time.monotonic() - began)
-            scenes = _scenes(cloud, dataset_id)
-            for number, scene in enumerate(scenes, start=1):
+            for number, scene in enumerate(_scenes(cloud), start=1):
                 _play(number, scene, function, cloud.relay_secret)
-            function.stop()
-            _print_log(log.read_text())
         except (Failed, RuntimeError, requests.RequestException) as error:
             function.stop()
             print(f"\n{paint('red', 'The demo failed:')} {error}\n\nWhat the function said:\n{log.read_text()}")
             return 1
+        except KeyboardInterrupt:
+            print("\nInterrupted.")
+            return 130
         finally:
+            function.stop()
             cloud.stop()
+        _print_log(log.read_text())
     print(f"\n{paint('green', '✓')} Both records are changed. {time.monotonic() - began:.1f} s in all.")
     print("  Next: `make run` keeps it all running for you to try, `make test` proves the rest.")
     return 0
@@ -82,7 +84,9 @@ def _introduce(cloud: Cloud, function: Function, seconds: float) -> None:
         print(f"  {name:<16}{paint('cyan', where)}")
 
 
-def _scenes(cloud: Cloud, dataset_id: str) -> list[Scene]:
+def _scenes(cloud: Cloud) -> list[Scene]:
+    dataset_id = cloud.apify.add(APIFY_USER, "products-staging")
+    cloud.data_world.add(f"{DATA_WORLD_OWNER}/products")
     return [
         Scene(
             "A scraper is done: its dataset on Apify gets a name, and is opened. Signed (Standard Webhooks).",

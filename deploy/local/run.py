@@ -14,11 +14,15 @@ _PORT = 8080
 
 def main() -> int:
     """Runs until it is interrupted, or the function ends."""
+    wanted = os.environ.get("PORT", "")
+    if wanted and not wanted.isdigit():
+        print("PORT must be a number.", file=sys.stderr)
+        return 1
+    port = int(wanted or _PORT)
     cloud = Cloud().start()
     dataset_id = cloud.apify.add(APIFY_USER, "products")
     cloud.data_world.add(f"{DATA_WORLD_OWNER}/products")
-    wanted = int(os.environ.get("PORT", _PORT))
-    function = Function(cloud.settings(), port=wanted if is_free(wanted) else None)
+    function = Function(cloud.settings(), port=port if is_free(port) else None)
     over = threading.Event()
 
     def stop(*_: Any) -> None:
