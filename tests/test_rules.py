@@ -110,9 +110,18 @@ def test_every_mistake_is_named_at_once(relay: Relay) -> None:
     }
 
 
-def test_a_million_mistakes_get_a_short_answer() -> None:
+@pytest.mark.parametrize(
+    ("provider", "update"),
+    [
+        (APIFY, {f"x{number}": 1 for number in range(100_000)}),
+        ("data.world", {"tags": [""] * 300_000}),
+        ("data.world", {"files": [1] * 300_000}),
+        ("data.world", {"files": [{}] * 300_000}),
+    ],
+)
+def test_a_million_mistakes_get_a_short_answer(provider: str, update: dict[str, Any]) -> None:
     with pytest.raises(Invalid) as caught:
-        read_event(an_event(APIFY, {f"x{number}": 1 for number in range(100_000)}), SCHEMAS)
+        read_event(an_event(provider, update), SCHEMAS)
     errors = caught.value.problem.errors or {}
     assert len(errors) == 101
     assert errors["…"] == ["Only the first 100 errors are listed."]
