@@ -30,7 +30,7 @@ from schemas.strict_json import JSON, dump
 
 MAX_ANSWER_BYTES = 10 * 1024 * 1024
 
-# A connection that can't be made in this time is tried elsewhere or later, not waited for. In seconds.
+# A connection that takes longer, in seconds, mostly is never made.
 _CONNECT_SECONDS = 3.0
 _CHUNK_BYTES = 64 * 1024
 _HEADERS = {

@@ -14,7 +14,7 @@ from handlers.deadline import Deadline
 from handlers.deliver import Deliverer
 from handlers.exchange import Exchange
 from handlers.logs import LOGGER
-from handlers.tokens import Secrets
+from handlers.tokens import Secret, Secrets
 from schemas import event as events
 from schemas.event import Event, EventSchema
 from schemas.problem import (
@@ -22,7 +22,6 @@ from schemas.problem import (
     NotJSON,
     Problem,
     RelayError,
-    SecretUnreachable,
     SecretUnusable,
     TooLarge,
     Unexpected,
@@ -148,17 +147,17 @@ class Receiver:
             raise Unproven
         trouble: RelayError | None = None
         for reference, found in self._secrets.each(self._settings.secrets, deadline):
-            try:
-                if isinstance(found, RelayError):
-                    raise found
-                if proven := senders.prove(headers, body, found.text, time.time()):
-                    return proven
-            except SecretUnreachable as error:
-                LOGGER.error("%s", error)
-                trouble = SecretUnreachable("A secret of this function can't be had now.")
-            except (SecretUnusable, senders.BadKey) as error:
-                LOGGER.error("%s: %s", reference.label, error)
-                trouble = trouble or SecretUnusable("A secret of this function can't be used; its log says which.")
+            if isinstance(found, Secret):
+                try:
+                    if proven := senders.prove(headers, body, found.text, time.time()):
+                        return proven
+                    continue
+                except senders.BadKey as error:
+                    found = SecretUnusable(f"{reference.label} is damaged: {error}")
+            LOGGER.error("%s", found)
+            if trouble is None or found.retryable:
+                # The sender is told no names: it has not proven that they are its business.
+                trouble = type(found)("A secret of this function can't be had; its log says which.")
         raise trouble or Unproven()
 
     def _read(self, exchange: Exchange, payload: dict[str, JSON]) -> Event:

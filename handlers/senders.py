@@ -33,7 +33,7 @@ def signing_key(secret: str) -> bytes:
     except ValueError:
         key = b""
     if not key:
-        raise BadKey("Not base64 behind whsec_.")
+        raise BadKey("behind whsec_ there must be base64, and something.")
     return key
 
 

@@ -7,11 +7,12 @@ from concurrent.futures import Future, as_completed
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from handlers.deadline import Deadline
 from handlers.logs import LOGGER
 from handlers.secret_manager import SecretManager
-from schemas.problem import RelayError, SecretUnreachable, SecretUnusable
+from schemas.problem import SecretUnreachable, SecretUnusable
 from schemas.reference import SecretReference
 
 #: How long a fetch may take, in seconds: Secret Manager answers in tens of milliseconds, and a dead one is known
@@ -30,6 +31,9 @@ class Secret:
     text: str = field(repr=False)
     source: str
 
+
+#: Why a secret can't be had.
+Trouble: TypeAlias = SecretUnreachable | SecretUnusable
 
 #: Fetches the bytes behind a reference within some seconds: the bytes, and where they came from.
 #: Raises SecretUnreachable where another try may help, else SecretUnusable.
@@ -60,13 +64,13 @@ class Secrets:
     def get(self, reference: SecretReference, deadline: Deadline) -> Secret:
         """The secret that `reference` names. Raises SecretUnreachable or SecretUnusable."""
         ((_, found),) = self.each([reference], deadline)
-        if isinstance(found, RelayError):
-            raise found
-        return found
+        if isinstance(found, Secret):
+            return found
+        raise found
 
     def each(
         self, references: Sequence[SecretReference], deadline: Deadline
-    ) -> Iterator[tuple[SecretReference, Secret | RelayError]]:
+    ) -> Iterator[tuple[SecretReference, Secret | Trouble]]:
         """The secrets that `references` name, or why one can't be had, as they come: those at hand first.
 
         While a secret's place can't be reached, a value past its time is still given. At the most half of what is
@@ -84,7 +88,7 @@ class Secrets:
         try:
             for fetch in as_completed(waiting, timeout=patience):
                 error = fetch.exception()
-                yield waiting.pop(fetch), error if isinstance(error, RelayError) else fetch.result()
+                yield waiting.pop(fetch), error if isinstance(error, Trouble) else fetch.result()
         except FutureTimeout:
             for reference in waiting.values():
                 kept = self._kept.get(reference)
@@ -107,7 +111,7 @@ class Secrets:
         """Fetches a secret and keeps it; whatever happens, `promise` is kept too."""
         ttl = self._ttl
         found = kept.secret if kept else None
-        error: RelayError | None = None
+        error: Trouble | None = None
         try:
             found = _secret(reference, *self._fetches[reference.kind](reference, FETCH_SECONDS))
         except SecretUnreachable as outage:

@@ -45,7 +45,7 @@ class StrictSchema(Schema):
     @validates_schema(pass_original=True, skip_on_field_errors=False)
     def _no_unknown_field(self, _loaded: object, original: object, **_: object) -> None:
         if not isinstance(original, dict):
-            return  # said already: "Invalid input type."
+            return  # said already: it must be an object
         known = list(self.fields)
         unknown = (name for name in original if name not in self.fields)
         # A key like marshmallow's own name for an object as a whole is quoted, as any strange key is.

@@ -138,7 +138,7 @@ def test_keys_that_are_words_stay_and_none_is_lost() -> None:
     shown = Redactor(["data", "message", "secret-1", "secret-2"]).json(
         {"data": 1, "message": "message", "secret-1": 2, "secret-2": 3}
     )
-    assert shown == {"data": 1, "message": MARK, MARK: 2, f"{MARK}'": 3}
+    assert shown == {"data": 1, "message": MARK, MARK: 2, f"{MARK}3": 3}
 
 
 def test_more_than_can_be_looked_for_shows_nothing() -> None:
