@@ -167,7 +167,7 @@ def _part(label: str, *lines: object) -> None:
     for line in lines:
         text = line if isinstance(line, str) else pretty(line)
         for each in text.splitlines():
-            print(f"   {paint('dim', f'{label:<12}')}{each}")
+            print(f"   {paint('cyan', f'{label:<12}')}{each}")
             label = ""
 
 
