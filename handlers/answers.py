@@ -28,9 +28,8 @@ def problem_response(problem: Problem) -> Response:
 def leave_body_unread(request: Request, response: Response) -> None:
     """Makes `response` one that doesn't wait for the rest of the request's body.
 
-    functions-framework reads a body to its end before any answer that isn't streamed. What the server then does
-    with the rest is the server's affair: gunicorn reads a little of it, so that the answer is heard, and closes.
+    functions-framework reads a body to its end before any answer that isn't streamed. What then becomes of the rest
+    is the server's affair: gunicorn reads on for a while, at most 5 s, so that the answer is heard, and closes.
     """
     if request.content_length or "Transfer-Encoding" in request.headers:
         response.response = iter([response.get_data()])
-        response.headers["Connection"] = "close"

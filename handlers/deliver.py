@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -24,8 +25,8 @@ from schemas.problem import (
     Unreachable,
     UpstreamFailed,
 )
-from schemas.redaction import Redactor, credentials, masked
-from schemas.settings import Settings, variable
+from schemas.redaction import MARK, Redactor, credentials, masked
+from schemas.settings import Settings, SettingsError, variable
 from schemas.strict_json import JSON, dump
 
 MAX_ANSWER_BYTES = 10 * 1024 * 1024
@@ -66,6 +67,7 @@ class Deliverer:
     """What outlives a request: the pooled session, and each provider's share of the instance."""
 
     def __init__(self, settings: Settings, providers: Mapping[str, Provider], secrets: Secrets) -> None:
+        """Raises SettingsError: the environment names certificates that aren't there."""
         self._settings = settings
         self._providers = providers
         self._secrets = secrets
@@ -76,6 +78,10 @@ class Deliverer:
             name: environment.merge_environment_settings(each.base_url, {}, stream=True, verify=None, cert=None)
             for name, each in settings.providers.items()
         }
+        for name in {str(each["verify"]) for each in self._network.values() if isinstance(each["verify"], str)}:
+            if not Path(name).exists():
+                message = "Must name a file or folder of certificates, as must CURL_CA_BUNDLE."
+                raise SettingsError({"REQUESTS_CA_BUNDLE": [message]})
         self._shares = {name: threading.BoundedSemaphore(settings.provider_concurrency) for name in providers}
 
     def deliver(self, update: Update, deadline: Deadline, progress: Progress) -> Result:
@@ -90,18 +96,17 @@ class Deliverer:
     def rehearse(self, update: Update, deadline: Deadline) -> dict[str, JSON]:
         """What `deliver` would send, without credentials, and where the token came from.
 
-        Raises what `deliver` raises before the call.
+        Raises what `deliver` raises before the call, but for ShareFull.
         """
         token = self._token(update, deadline)
         request = self._request(update)
         shown: dict[str, JSON] = {
             "method": request.method,
             "url": request.url,
-            "headers": {**_HEADERS, "Authorization": "Bearer [redacted]"},
-            "body": masked(dict(request.body)),
+            "headers": {**_HEADERS, "Authorization": f"Bearer {MARK}"},
+            "body": _redactor(token, update).json(masked(dict(request.body))),
         }
-        redacted = _redactor(token, update).json(shown)
-        return {"dry_run": True, "request": redacted, "token": token.source}
+        return {"dry_run": True, "request": shown, "token": token.source}
 
     def _request(self, update: Update) -> Request:
         base_url = self._settings.providers[update.provider].base_url
@@ -160,6 +165,8 @@ class Deliverer:
         except (requests.ReadTimeout, ReadTimeoutError, TimeoutError):
             raise TimeUp(f"{title} had not answered when the time was up.") from None
         except requests.ConnectionError:
+            if not deadline.remaining():
+                raise TimeUp(f"{title} had not taken the request when the time was up.") from None
             raise Unreachable(f"{title} can't be reached, or broke the connection.") from None
         except (requests.RequestException, HTTPError):
             raise UpstreamFailed(f"{title}'s answer broke off, or isn't HTTP.") from None
@@ -174,9 +181,10 @@ def _body(response: requests.Response, title: str, deadline: Deadline) -> bytes:
     body = bytearray()
     while left := deadline.remaining():
         if (connection := response.raw.connection) and connection.sock:
-            # The limit that the call began with is for each read anew; this one is for what is left.
+            # The limit that the call began with is for each read anew; this one is for what is left. (Of a
+            # connection that the platform will close, http.client keeps the socket to itself.)
             connection.sock.settimeout(left)
-        # read1 gives what one read of the socket brings, so that a trickle can't outlast the deadline.
+        # read1 gives what there is, so that the clock is looked at between the drops of a trickle.
         chunk = response.raw.read1(_CHUNK_BYTES, decode_content=True)
         if not chunk:
             return bytes(body)

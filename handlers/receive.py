@@ -83,6 +83,9 @@ class Receiver:
 
     def _route(self, request: Request) -> Callable[[Exchange], Response]:
         try:
+            # werkzeug takes several slashes at the beginning for one.
+            if request.environ["PATH_INFO"].startswith("//"):
+                raise NotFound
             # Bound to no host: what the Host header says plays no part.
             name, _ = self._routes.bind("relay").match(request.path, method=request.method)
         except NotFound:
@@ -161,12 +164,12 @@ class Receiver:
         raise trouble or Unproven()
 
     def _read(self, exchange: Exchange, payload: dict[str, JSON]) -> Event:
-        if exchange.request.mimetype == _CLOUD_EVENT:
-            _name_delivery(exchange, payload)
-            payload = events.from_structured(payload)
-        elif events.is_binary(exchange.headers):
-            payload = events.from_binary(exchange.headers, payload)
         _name_delivery(exchange, payload)
+        if exchange.request.mimetype == _CLOUD_EVENT:
+            payload = events.from_structured(payload)
+        elif attributes := events.binary_attributes(exchange.headers):
+            _name_delivery(exchange, attributes)
+            payload = events.from_binary(attributes, payload)
         return events.read_event(payload, self._schemas)
 
 

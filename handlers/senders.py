@@ -1,7 +1,7 @@
 """Who calls: the proofs that a sender can give. Pure: the time is an argument.
 
 An attacker here sends any headers and any body, and sees how long each answer takes. So every comparison is
-constant-time, every secret is compared, and a malformed proof is a wrong one.
+constant-time, and a malformed proof is a wrong one.
 """
 
 import base64
@@ -59,7 +59,7 @@ def _bearer(headers: Mapping[str, str], secret: str) -> bool:
     scheme, _, given = headers.get("authorization", "").partition(" ")
     # Both sides are compared whatever the scheme: the answer's time says nothing of the secret.
     # White space at a header's ends is not part of it, and so can be none of the secret.
-    same = hmac.compare_digest(_bytes(given.strip()), secret.strip().encode())
+    same = hmac.compare_digest(_bytes(given.strip(" \t")), secret.strip(" \t").encode())
     return same and scheme.lower() == "bearer"
 
 

@@ -104,7 +104,11 @@ class Secrets:
                 return kept.secret
             if fetch is None:
                 fetch = self._under_way[reference] = Future()
-                threading.Thread(target=self._fetch, args=(reference, kept, fetch), daemon=True).start()
+                try:
+                    threading.Thread(target=self._fetch, args=(reference, kept, fetch), daemon=True).start()
+                except RuntimeError:
+                    del self._under_way[reference]
+                    raise SecretUnreachable(f"{reference.label} can't be had: there is no thread to spare.") from None
             return fetch
 
     def _fetch(self, reference: SecretReference, kept: _Kept | None, promise: Future[Secret]) -> None:

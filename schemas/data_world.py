@@ -148,13 +148,10 @@ class DataWorldEvent(EventSchema):
 
     dataset = fields.String(
         required=True,
-        validate=[
-            validate.Length(max=256),
-            matches(
-                rf"{_SLUG}/{_SLUG}",
-                "Must be owner/id, each at least three of a-z, 0-9 and single '-', neither first nor last a '-'.",
-            ),
-        ],
+        validate=matches(
+            rf"{_SLUG}/{_SLUG}",
+            "Must be owner/id, each at least three of a-z, 0-9 and single '-', neither first nor last a '-'.",
+        ),
         metadata={"description": "owner/id, as in the dataset's address on data.world."},
     )
     update = fields.Nested(DataWorldUpdate, required=True)

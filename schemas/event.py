@@ -137,27 +137,34 @@ def from_structured(envelope: dict[str, JSON]) -> dict[str, JSON]:
     return _with_attributes(data, envelope)
 
 
-def from_binary(headers: Mapping[str, str], data: dict[str, JSON]) -> dict[str, JSON]:
-    """The event in a binary CloudEvent: the body, with the id, type and time of the `ce-` headers.
-
-    `headers` have lower-case names. Raises Invalid as from_structured does.
-    """
-    attributes: dict[str, JSON] = {
-        # CloudEvents HTTP binding, 3.1.3.2: header values are percent-encoded UTF-8.
-        name.removeprefix("ce-"): unquote(value)
+def binary_attributes(headers: Mapping[str, str]) -> dict[str, JSON]:
+    """The attributes of a CloudEvent in binary mode; none if it is no such. `headers` have lower-case names."""
+    if not any(f"ce-{name}" in headers for name in ("specversion", "id", "source", "type")):
+        return {}
+    return {
+        # CloudEvents HTTP binding, 3.1.3.2: values may be quoted, and are percent-encoded UTF-8.
+        name.removeprefix("ce-"): unquote(_unquoted(value))
         for name, value in headers.items()
         if name.startswith("ce-") and name not in ("ce-data", "ce-data_base64")
     }
+
+
+def _unquoted(value: str) -> str:
+    """A header's value without the quotes that RFC 7230, 3.2.6, allows around it."""
+    found = re.fullmatch(r'"((?:[^"\\]|\\.)*)"', value)
+    return re.sub(r"\\(.)", r"\1", found[1]) if found else value
+
+
+def from_binary(attributes: Mapping[str, JSON], data: dict[str, JSON]) -> dict[str, JSON]:
+    """The event in a binary CloudEvent: the body, with the id, type and time of its `attributes`.
+
+    Raises Invalid as from_structured does.
+    """
     errors = _CLOUD_EVENT.validate(attributes)
     if errors:
         named = {f"ce-{name}": value for name, value in errors.items()}
         raise Invalid("The CloudEvent breaks a rule; errors names each header and its rule.", errors=flatten(named))
     return _with_attributes(data, attributes)
-
-
-def is_binary(headers: Mapping[str, str]) -> bool:
-    """Whether `headers`, with lower-case names, make the request a CloudEvent in binary mode."""
-    return any(f"ce-{name}" in headers for name in ("specversion", "id", "source", "type"))
 
 
 def _decoded(text: str) -> dict[str, JSON]:

@@ -90,7 +90,9 @@ def test_error_bodies() -> None:
     assert problem(404).detail == "Apify answered 404."
     assert problem(502, b"<h1>Bad gateway</h1>").upstream.body == "<h1>Bad gateway</h1>"
     assert len(problem(500, b"x" * 5000).upstream.body) == 2000
-    assert problem(500, b"\xff\xfe").upstream.body == "\ufffd\ufffd"
+    assert problem(500, "gehëim".encode("latin-1")).upstream.body == "[redacted]"
+    assert problem(500, "token".encode("utf-16")).upstream.body == "[redacted]"
+    assert problem(500, "token".encode("utf-16-be")).upstream.body == "[redacted]"
 
 
 @pytest.mark.parametrize(

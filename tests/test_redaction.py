@@ -1,5 +1,6 @@
 """What is shown of an update and of an answer: never a credential."""
 
+import base64
 import json
 import re
 from typing import Any
@@ -30,7 +31,7 @@ UPDATE: dict[str, Any] = {
                     "Accept": "text/csv",
                     "If-Match": "https://bob:builder@example.com/",
                 },
-                "authorization": {"type": "Custom", "credentials": "cred-1234"},
+                "authorization": {"type": "Custom", "credentials": "Bearer cred-1234"},
                 "credentials": {"user": "someuser", "password": "swordfish"},
             },
         }
@@ -101,6 +102,21 @@ def test_signing_keys_go_at_any_depth() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        {"data.urlSigningSecretKey": "a1b2"},
+        {"UrlSigningSecretKey": "a1b2"},
+        [{"name": "urlSigningSecretKey", "value": "a1b2"}],
+        r'{"url\u0053igningSecretKey": "a1b2"}',
+        "url%53igningSecretKey=a1b2",
+        "urlSigningSecretKey&#58; a1b2",
+    ],
+)
+def test_signing_keys_go_however_they_are_named(hidden: Any) -> None:
+    assert "a1b2" not in str(without_signing_keys(hidden))
+
+
 SECRET = "p\"ä/s s&<word>'x"
 JSON_ONCE = json.dumps(SECRET)
 
@@ -119,6 +135,14 @@ JSON_ONCE = json.dumps(SECRET)
         re.sub("%..", lambda found: found[0].lower(), quote_plus(SECRET)),
         "p&quot;ä/s s&amp;&lt;word&gt;&#x27;x",
         "p&quot;ä/s s&amp;&lt;word&gt;&#39;x",
+        "p&#34;&auml;&#x2F;s s&#38;&lt;word&gt;&apos;x",
+        "".join(f"%{byte:02X}" for byte in SECRET.encode()),
+        quote(quote(SECRET, safe="")),
+        json.dumps(json.dumps(JSON_ONCE)),
+        "".join(f"\\u{ord(letter):04x}" for letter in SECRET),
+        quote_plus(json.dumps({"a": SECRET})),
+        base64.b64encode(SECRET.encode()).decode(),
+        SECRET.encode().hex(),
     ],
 )
 def test_values_are_found_escaped_too(form: str) -> None:
@@ -135,23 +159,24 @@ def test_values_are_found_in_keys_lists_and_numbers() -> None:
 
 
 def test_keys_that_are_words_stay_and_none_is_lost() -> None:
-    shown = Redactor(["data", "message", "secret-1", "secret-2"]).json(
-        {"data": 1, "message": "message", "secret-1": 2, "secret-2": 3}
+    shown = Redactor(["data", "message", "secret-1", "secret-2", "s3crt"]).json(
+        {"data": 1, "message": "message", "secret-1": 2, "secret-2": 3, "s3crt": 4}
     )
-    assert shown == {"data": 1, "message": MARK, MARK: 2, f"{MARK}3": 3}
+    assert shown == {"data": 1, "message": MARK, MARK: 2, f"{MARK}3": 3, f"{MARK}4": 4}
 
 
 def test_more_than_can_be_looked_for_shows_nothing() -> None:
-    assert Redactor([f"value-{number}" for number in range(200)]).json({"a": "value-7"}) == {"a": MARK}
-    assert Redactor([f"value-{number}" for number in range(201)]).json({"a": 1}) == MARK
-    assert Redactor([f"value-{number}" for number in range(200)]).json(["x" * 2_000_000]) == MARK
+    many = [f"value-{number}" for number in range(200)]
+    assert Redactor(many).json({"a": "value-7"}) == {"a": MARK}
+    assert Redactor(many).json(["x" * 2_000_000]) == MARK
+    assert Redactor(["pw"]).json(["x" * 5_000_000]) == MARK
+    # What is encoded and too much to decode goes, what is plain stays.
+    assert Redactor(many).json({"a": "%20" * 100_000, "b": "plain"}) == {"a": MARK, "b": "plain"}
 
 
-def test_short_values_go_where_they_stand_alone() -> None:
+def test_short_values_count_where_they_stand_alone() -> None:
     redactor = Redactor(["pw", "é"])
-    assert redactor.json("pw is wrong: 'pw', not pwd or spw; é but not née") == (
-        f"{MARK} is wrong: '{MARK}', not pwd or spw; {MARK} but not née"
-    )
+    assert redactor.json(["pw is wrong", "'é'", "pwd or spw", "née"]) == [MARK, MARK, "pwd or spw", "née"]
 
 
 def test_without_values_nothing_changes() -> None:

@@ -116,8 +116,9 @@ def test_a_binary_cloud_event(relay: Relay) -> None:
     assert answer.status_code == 200
     assert answer.headers["Relay-Delivery"] == run
     del headers["ce-source"]
-    broken = relay.post(apify_event(relay), headers=headers)
+    broken = relay.post(apify_event(relay, id="inner"), headers=headers)
     assert list(assert_problem(broken, 422, "invalid")["errors"]) == ["ce-source"]
+    assert broken.headers["Relay-Delivery"] == run
 
 
 def test_a_batch_of_cloud_events_is_not_taken(relay: Relay) -> None:
@@ -138,7 +139,19 @@ def test_health(relay: Relay, path: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/x", "/health/x", "/index.html", "/deliveries", "/hooks/a", "/openapi.json", "/%2e%2e/", "/health//", "/é"],
+    [
+        "/x",
+        "/health/x",
+        "/index.html",
+        "/deliveries",
+        "/hooks/a",
+        "/openapi.json",
+        "/%2e%2e/",
+        "/health//",
+        "//health",
+        "//",
+        "/é",
+    ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
 def test_unknown_routes(relay: Relay, path: str, method: str) -> None:

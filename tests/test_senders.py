@@ -133,6 +133,12 @@ def test_bearer(header: str) -> None:
     assert prove({"authorization": header}, b"", "s3cret", 0) == "token"
 
 
+@pytest.mark.parametrize("secret", ["pässwörtà", "geheimÅ", " spaced out "])
+def test_bearer_as_it_is_on_the_wire(secret: str) -> None:
+    header = f"Bearer {secret.strip(' ')}".encode().decode("latin-1")
+    assert prove({"authorization": header}, b"", secret, 0) == "token"
+
+
 def test_bearer_of_a_key_that_cannot_sign() -> None:
     assert prove({"authorization": "Bearer whsec_"}, b"", "whsec_", 0) == "token"
 

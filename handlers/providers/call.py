@@ -17,7 +17,7 @@ from schemas.problem import (
     UpstreamRedirected,
     UpstreamRefused,
 )
-from schemas.redaction import Redactor, without_signing_keys
+from schemas.redaction import MARK, Redactor, without_signing_keys
 from schemas.strict_json import JSON, parse_answer
 
 #: What the sender can mend: the platform's status is handed back as it is.
@@ -128,11 +128,19 @@ def _shown(answer: Answer, body: JSON) -> Upstream:
 
 
 def _read(answer: Answer) -> tuple[JSON, bool]:
-    """The answer's body, and whether it is JSON; as text, or None where it is empty, if it isn't."""
+    """The answer's body, and whether it is JSON; as text, or None where it is empty, if it isn't.
+
+    In bytes that aren't plain UTF-8 nothing could be found: they are not shown.
+    """
     try:
         return parse_answer(answer.body), True
     except NotJSON:
-        return answer.body.decode("utf-8", "replace").strip() or None, False
+        pass
+    try:
+        text = answer.body.decode("utf-8").strip()
+    except UnicodeDecodeError:
+        return MARK, False
+    return (MARK if "\0" in text else text or None), False
 
 
 def text_at(body: JSON, *path: str) -> str | None:
