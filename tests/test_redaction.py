@@ -151,6 +151,22 @@ def test_values_are_found_escaped_too(form: str) -> None:
     assert "word" not in shown
 
 
+def test_layers_are_decoded_while_there_is_something_to_decode() -> None:
+    redactor = Redactor(["p@ssword"])
+    layers = ["p@ssword"]
+    for _ in range(5):
+        layers.append(quote(layers[-1], safe=""))
+    assert [MARK in str(redactor.json(layer)) for layer in layers] == [True, True, True, True, False, False]
+
+
+def test_base64_without_user_and_password_is_a_value_as_it_is() -> None:
+    header: Any = {"requestHeaders": {"Authorization": "Bearer bm8gY29sb24gaW4gaXQ="}}
+    assert set(credentials({"files": [{"source": header}]})) - {""} == {
+        "Bearer bm8gY29sb24gaW4gaXQ=",
+        "bm8gY29sb24gaW4gaXQ=",
+    }
+
+
 def test_values_are_found_in_keys_lists_and_numbers() -> None:
     redactor = Redactor(["tok-12345", "tok-12345-long", "98765432", "1.5"])
     assert redactor.json({"tok-12345": ["x tok-12345-long y", {"a": "tok-12345"}, 98765432, 1.5, 1, True, None]}) == {

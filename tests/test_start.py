@@ -52,6 +52,12 @@ def test_bad_settings_stop_the_start_all_at_once(tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
+def test_certificates_that_are_not_there_stop_the_start(tmp_path: Path) -> None:
+    code, said = start(tmp_path, REQUESTS_CA_BUNDLE=str(tmp_path / "missing.pem"))
+    assert code == 1
+    assert "REQUESTS_CA_BUNDLE: Must name a file or folder of certificates" in said
+
+
 def test_a_start_needs_no_network(launch: Launch) -> None:
     """Neither platform nor Secret Manager is asked, and none needs to be there."""
     away = f"127.0.0.1:{free_port()}"

@@ -252,6 +252,20 @@ def test_without_credentials_there_is_no_secret(monkeypatch: pytest.MonkeyPatch,
         Secrets(fetches({}, None), 300).get(LATEST, soon())
 
 
+def test_without_a_thread_to_spare_the_next_one_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault that no input can make."""
+    secrets, reference = Secrets(fetches({"X": "x"}, None), 300), SecretReference("env", "X")
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(SecretUnreachable, match="no thread to spare"):
+            secrets.get(reference, soon())
+    assert secrets.get(reference, soon()).text == "x"
+
+
 def test_files(tmp_path: Path) -> None:
     path = tmp_path / "token"
     secrets = Secrets(fetches({}, None), 0.0)

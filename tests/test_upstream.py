@@ -154,6 +154,39 @@ def test_what_the_platform_repeats_of_an_events_credentials(relay: Relay) -> Non
 # A platform that isn't one: sockets that do what no HTTP server would.
 
 
+def test_many_credentials_cost_no_short_answer(relay: Relay) -> None:
+    credentials = [{"user": f"user{number}", "password": f"password-{number}"} for number in range(300)]
+    files = [
+        {"name": f"{number}", "source": {"url": "https://example.com", "credentials": each}}
+        for number, each in enumerate(credentials)
+    ]
+    event = {"provider": "data.world", "dataset": relay.data_world_dataset(), "update": {"files": files}}
+    assert relay.post(event).json() == {"message": "Dataset successfully updated."}
+
+
+@pytest.mark.parametrize(
+    "repeated",
+    [
+        "token hunter22x",
+        "dG9rOmh1bnRlcjIyeA==",
+        "user=tok&amp;pass=hunter%32%32x",
+        json.dumps(json.dumps('"hunter\\u00322x"')),
+        "hunter22x".encode("utf-16").decode("latin-1"),
+    ],
+)
+def test_a_credential_of_any_shape_however_it_is_repeated(relay: Relay, repeated: str) -> None:
+    for credential in ("tok:hunter22x", "Bearer hunter22x", "dG9rOmh1bnRlcjIyeA=="):
+        dataset = relay.data_world_dataset()
+        source = {"url": "https://example.com", "authorization": {"type": "x", "credentials": credential}}
+        event = {"provider": "data.world", "dataset": dataset, "update": {"files": [{"name": "a", "source": source}]}}
+        body = repeated.encode("latin-1")
+        relay.cloud.data_world.instead[f"/datasets/{dataset}"] = partial(Response, body, 500)
+        said = relay.post(event).json()["upstream"]["body"]
+        if "Bearer" not in credential or "dG9r" not in repeated:
+            assert "[redacted]" in said
+            assert "hunter" not in said
+
+
 @contextmanager
 def tcp(behave: Any) -> Iterator[str]:
     """Listens on loopback; each connection is given to `behave`. The base URL."""
