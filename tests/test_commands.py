@@ -64,7 +64,7 @@ def test_demo_fails_with_the_reason() -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("after", [0.3, 0.6])
+@pytest.mark.parametrize("after", [0.2, 0.3, 0.4, 0.5, 0.6])
 def test_demo_interrupted_leaves_nothing_behind(how: signal.Signals, after: float) -> None:
     marker = f"MARK_{os.getpid()}_{how}_{after}"
     running = subprocess.Popen(

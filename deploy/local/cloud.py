@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -97,10 +98,15 @@ class Function:
             start_new_session=True,
         )
 
-    def wait_until_up(self, seconds: float = 30.0) -> "Function":
-        """Returns when GET /health answers. Raises RuntimeError when it ends before, or takes too long."""
+    def wait_until_up(self, seconds: float = 30.0, *, over: threading.Event | None = None) -> "Function":
+        """Returns when GET /health answers, or when it is `over`.
+
+        Raises RuntimeError when the function ends before that, or takes too long.
+        """
         until = time.monotonic() + seconds
         while time.monotonic() < until:
+            if over and over.is_set():
+                return self
             if self.process.poll() is not None:
                 raise RuntimeError(f"The function ended with exit code {self.process.returncode}.")
             try:
@@ -121,6 +127,17 @@ class Function:
             # Its whole group: gunicorn's workers are children of its own.
             os.killpg(self.process.pid, signal.SIGKILL)
             return self.process.wait()
+
+
+def ending() -> threading.Event:
+    """Is set by Ctrl-C and SIGTERM, which end nothing by themselves from now on.
+
+    An exception in the midst of starting a process would leave it behind.
+    """
+    over = threading.Event()
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, lambda *_: over.set())
+    return over
 
 
 def free_port() -> int:

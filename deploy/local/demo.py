@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import sys
 import tempfile
 import time
@@ -13,7 +12,7 @@ from typing import Any
 
 import requests
 
-from deploy.local.cloud import APIFY_USER, DATA_WORLD_OWNER, Cloud, Function
+from deploy.local.cloud import APIFY_USER, DATA_WORLD_OWNER, Cloud, Function, ending
 from deploy.local.signing import signed_headers
 from deploy.local.upstream import Platform
 
@@ -39,7 +38,7 @@ class Failed(Exception):
 
 def main() -> int:
     """Runs the demo; 0 if both records are changed."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    over = ending()
     cloud = Cloud().start()
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "log")
@@ -47,17 +46,18 @@ def main() -> int:
         with log.open("wb") as stream:
             function = Function(cloud.settings(), log=stream)
         try:
-            function.wait_until_up()
-            _introduce(cloud, function, time.monotonic() - began)
+            function.wait_until_up(over=over)
             for number, scene in enumerate(_scenes(cloud), start=1):
+                if over.is_set():
+                    print("\nInterrupted.")
+                    return 130
+                if number == 1:
+                    _introduce(cloud, function, time.monotonic() - began)
                 _play(number, scene, function, cloud.relay_secret)
         except (Failed, RuntimeError, requests.RequestException) as error:
             function.stop()
             print(f"\n{paint('red', 'The demo failed:')} {error}\n\nWhat the function said:\n{log.read_text()}")
             return 1
-        except KeyboardInterrupt:
-            print("\nInterrupted.")
-            return 130
         finally:
             function.stop()
             cloud.stop()

@@ -1,12 +1,9 @@
 """`make run`: this machine as the cloud until Ctrl-C, with lines to paste."""
 
 import os
-import signal
 import sys
-import threading
-from typing import Any
 
-from deploy.local.cloud import APIFY_USER, DATA_WORLD_OWNER, Cloud, Function, is_free
+from deploy.local.cloud import APIFY_USER, DATA_WORLD_OWNER, Cloud, Function, ending, is_free
 from deploy.local.demo import paint
 
 _PORT = 8080
@@ -19,19 +16,13 @@ def main() -> int:
         print("PORT must be a number.", file=sys.stderr)
         return 1
     port = int(wanted or _PORT)
+    over = ending()
     cloud = Cloud().start()
     dataset_id = cloud.apify.add(APIFY_USER, "products")
     cloud.data_world.add(f"{DATA_WORLD_OWNER}/products")
     function = Function(cloud.settings(), port=port if is_free(port) else None)
-    over = threading.Event()
-
-    def stop(*_: Any) -> None:
-        over.set()
-
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
     try:
-        function.wait_until_up()
+        function.wait_until_up(over=over)
         print(_lines(cloud, function.url, dataset_id), flush=True)
         while not over.wait(0.2) and function.process.poll() is None:
             pass
