@@ -1,6 +1,7 @@
 """What the tests share: this machine as the cloud, and the function under its real server."""
 
 import json
+import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,10 +10,15 @@ from typing import Any
 
 import pytest
 import requests
+from hypothesis import settings
 
 from deploy.local.cloud import APIFY_USER, DATA_WORLD_OWNER, Cloud, Function
 
 JSON_TYPE = "application/json"
+
+# How long an example takes says more of the machine than of the code; in CI the same examples are tried each time.
+settings.register_profile("house", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("house")
 
 
 @dataclass
