@@ -78,8 +78,8 @@ class Deliverer:
             name: environment.merge_environment_settings(each.base_url, {}, stream=True, verify=None, cert=None)
             for name, each in settings.providers.items()
         }
-        for name in {str(each["verify"]) for each in self._network.values() if isinstance(each["verify"], str)}:
-            if not Path(name).exists():
+        for each in self._network.values():
+            if isinstance(each["verify"], str) and not Path(each["verify"]).exists():
                 message = "Must name a file or folder of certificates, as must CURL_CA_BUNDLE."
                 raise SettingsError({"REQUESTS_CA_BUNDLE": [message]})
         self._shares = {name: threading.BoundedSemaphore(settings.provider_concurrency) for name in providers}

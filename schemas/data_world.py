@@ -6,7 +6,16 @@ from typing import Any
 from marshmallow import ValidationError, fields, validate, validates_schema
 
 from schemas.event import EventSchema
-from schemas.strict import StrictBoolean, StrictList, StrictSchema, StringMap, UpdateSchema, distinct, matches, one_of
+from schemas.strict import (
+    StrictBoolean,
+    StrictList,
+    StrictSchema,
+    UpdateSchema,
+    distinct,
+    matches,
+    one_of,
+    string_values,
+)
 
 #: The platform's lists of 2017 to 2026 in one, as it spells them; its own Python client knows ten of them.
 LICENSES = (
@@ -87,7 +96,7 @@ class Source(StrictSchema):
         ],
     )
     method = fields.String(validate=one_of(METHODS))
-    requestHeaders = StringMap()
+    requestHeaders = fields.Dict(validate=string_values)
     requestEntity = fields.String(validate=validate.Length(max=10_000))
     authorization = fields.Nested(Authorization)
     credentials = fields.Nested(Credentials)

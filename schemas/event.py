@@ -79,7 +79,7 @@ class CloudEventSchema(Schema):
 
         unknown = INCLUDE
 
-    specversion = fields.String(required=True, validate=validate.OneOf(["1.0"]))
+    specversion = fields.String(required=True, validate=one_of(["1.0"]))
     id = fields.String(required=True, validate=_ID)
     source = fields.String(required=True, validate=validate.Length(min=1))
     type = fields.String(required=True, validate=validate.Length(min=1))

@@ -136,9 +136,7 @@ def _of_header(text: str) -> Iterator[str]:
         user, colon, password = base64.b64decode(secret, validate=True).decode().partition(":")
         if colon and user.isprintable() and password.isprintable():
             yield password
-    for pair in re.split("[;,]", secret):
-        yield pair.partition("=")[2].strip(' "')
-    for pair in text.split(";"):
+    for pair in (*re.split("[;,]", secret), *text.split(";")):
         yield pair.partition("=")[2].strip(' "')
 
 
@@ -207,7 +205,8 @@ class _Look:
                 shown[name] = self.walk(each)
             return shown
         if isinstance(value, int | float) and not isinstance(value, bool):
-            return MARK if self._text(str(value)) != str(value) else value
+            digits = str(value)
+            return value if self._text(digits) == digits else MARK
         return value
 
     def _text(self, text: str) -> str:

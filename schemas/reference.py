@@ -52,30 +52,30 @@ class Reference(fields.Field[SecretReference]):
         self._environ = environ
 
     def _deserialize(self, value: str, *_: object, **__: object) -> SecretReference:
-        return self._read(value.strip(), self.name)
+        return self._read(value.strip(), self.name or "")
 
-    def _read(self, text: str, label: str | None) -> SecretReference:
+    def _read(self, text: str, label: str) -> SecretReference:
         kind, colon, name = text.partition(":")
         if colon and kind == "env":
             if not _VARIABLE.fullmatch(name):
                 raise ValidationError(_INVALID)
             if not self._environ.get(name, "").strip():
                 raise ValidationError(_VARIABLE_UNSET)
-            return SecretReference("env", name, label or "")
+            return SecretReference("env", name, label)
         if colon and kind == "file":
             if not name.startswith("/") or "\0" in name:
                 raise ValidationError(_PATH)
-            return SecretReference("file", name, label or "")
+            return SecretReference("file", name, label)
         if _SECRETS.match(text):
             raise ValidationError(_TOKEN)
         if found := _FULL_NAME.fullmatch(text):
-            return SecretReference("manager", text if found["version"] else f"{text}/versions/latest", label or "")
+            return SecretReference("manager", text if found["version"] else f"{text}/versions/latest", label)
         if not re.fullmatch(_NAME, text):
             raise ValidationError(_INVALID)
         project = self._environ.get("GOOGLE_CLOUD_PROJECT", "").strip()
         if not project:
             raise ValidationError(_PROJECT)
-        return SecretReference("manager", f"projects/{project}/secrets/{text}/versions/latest", label or "")
+        return SecretReference("manager", f"projects/{project}/secrets/{text}/versions/latest", label)
 
 
 class References(Reference):

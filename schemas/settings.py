@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 
 from schemas.reference import PROJECT, Reference, References, SecretReference
-from schemas.strict import closest, flatten, matches
+from schemas.strict import closest, flatten, matches, one_of
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
@@ -89,7 +89,6 @@ def variable(provider: str, name: str) -> str:
 
 
 def _schema(environ: Mapping[str, str], base_urls: Mapping[str, str], default_threads: int) -> Schema:
-    one_or_more = validate.Range(min=1, error="Must be a whole number, 1 or more.")
     declared: dict[str, fields.Field[Any]] = {
         "RELAY_SECRET": References(environ, load_default=()),
         "RELAY_DEADLINE_SECONDS": _number(
@@ -104,21 +103,16 @@ def _schema(environ: Mapping[str, str], base_urls: Mapping[str, str], default_th
             validate.Range(1, 104_857_600),
             load_default=1_048_576,
         ),
-        "RELAY_PROVIDER_CONCURRENCY": _number(
-            fields.Integer,
-            "a whole number, 1 or more",
-            one_or_more,
-            load_default=None,
-        ),
+        "RELAY_PROVIDER_CONCURRENCY": _count(default=None),
         "RELAY_SECRET_TTL_SECONDS": _number(
             fields.Float,
             "a number of seconds, 0 or more",
             validate.Range(min=0),
             load_default=300.0,
         ),
-        "THREADS": _number(fields.Integer, "a whole number, 1 or more", one_or_more, load_default=default_threads),
+        "THREADS": _count(default=default_threads),
         # Not ours, but a traceback of the server's is no answer to a mistake.
-        "WORKERS": _number(fields.Integer, "a whole number, 1 or more", validate.Range(min=1), load_default=1),
+        "WORKERS": _count(default=1),
         "RELAY_ALLOW_UNAUTHENTICATED": AllowUnauthenticated(environ, load_default=False),
         "LOG_LEVEL": LogLevel(load_default="INFO"),
         "GOOGLE_CLOUD_PROJECT": fields.String(
@@ -131,6 +125,10 @@ def _schema(environ: Mapping[str, str], base_urls: Mapping[str, str], default_th
         declared[variable(name, "BASE_URL")] = BaseURL(load_default=default)
         declared[variable(name, "TOKEN")] = Reference(environ, load_default=None)
     return Schema.from_dict(declared, name="SettingsSchema")(unknown=EXCLUDE)
+
+
+def _count(default: int | None) -> fields.Field[Any]:
+    return _number(fields.Integer, "a whole number, 1 or more", validate.Range(min=1), load_default=default)
 
 
 def _number(
@@ -179,8 +177,7 @@ class LogLevel(fields.Field[str]):
 
     def _deserialize(self, value: str, *_: object, **__: object) -> str:
         text = value.strip().upper()
-        if text not in LOG_LEVELS:
-            raise ValidationError(f"Must be one of: {', '.join(LOG_LEVELS)}.")
+        one_of(LOG_LEVELS)(text)
         return text
 
 

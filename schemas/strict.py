@@ -128,15 +128,8 @@ class StrictBoolean(fields.Field[bool]):
         return value
 
 
-class StringMap(fields.Dict):
-    """A JSON object whose values are all strings."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.validators.insert(0, _string_values)
-
-
-def _string_values(value: Mapping[str, object]) -> None:
+def string_values(value: Mapping[str, object]) -> None:
+    """A validator: the values of an object are all strings."""
     wrong = {name: ["Not a valid string."] for name, each in value.items() if not isinstance(each, str)}
     if wrong:
         raise ValidationError(wrong)

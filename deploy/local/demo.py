@@ -47,12 +47,12 @@ def main() -> int:
             function = Function(cloud.settings(), log=stream)
         try:
             function.wait_until_up(over=over)
+            if not over.is_set():
+                _introduce(cloud, function, time.monotonic() - began)
             for number, scene in enumerate(_scenes(cloud), start=1):
                 if over.is_set():
                     print("\nInterrupted.")
                     return 130
-                if number == 1:
-                    _introduce(cloud, function, time.monotonic() - began)
                 _play(number, scene, function, cloud.relay_secret)
         except (Failed, RuntimeError, requests.RequestException) as error:
             function.stop()
