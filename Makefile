@@ -36,7 +36,7 @@ lock: .venv/dev  ## compile the requirements from pyproject.toml
 	    pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate \
 	    --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(LOCK_ARGS) \
-	    --group dev -c requirements.txt -o tests/requirements.txt
+	    --no-strip-extras --group dev -c requirements.txt -o tests/requirements.txt
 
 clean:  ## remove what the others built
 	find . -name __pycache__ -not -path './.venv/*' -exec rm -rf {} +

@@ -1,42 +1,62 @@
 """Dataset Relay: hears a data pipeline finish, and updates the dataset's record on Apify or data.world.
 
 The only place where the parts are put together, and where the environment is read.
+`python main.py check` looks at relay.yaml instead of serving.
 """
 
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import functions_framework
 from flask import Request, Response
 
-from handlers import logs
+from handlers import check, configuration, logs
 from handlers.deliver import Deliverer
 from handlers.providers import PROVIDERS
 from handlers.receive import Receiver
+from handlers.senders import SENDERS
 from handlers.tokens import Secrets, fetches
-from schemas.settings import SettingsError, read_settings
+from schemas.config import Config, ConfigError, Reader
+from schemas.settings import Settings, SettingsError, read_settings
 
 
-def build(environ: Mapping[str, str]) -> Receiver:
-    """The function as `environ` sets it up; no network. Raises SettingsError."""
+def read(environ: Mapping[str, str], *, elsewhere: bool = False) -> tuple[Settings, Config, list[str]]:
+    """What `environ` and relay.yaml say, and warnings about it; no network.
+
+    With `elsewhere` the function will run in another environment. Raises SettingsError, ConfigError.
+    """
     settings, warnings = read_settings(
         environ,
         {name: provider.BASE_URL for name, provider in PROVIDERS.items()},
         # What functions-framework itself starts without THREADS.
         default_threads=(os.cpu_count() or 1) * 4,
+        elsewhere=elsewhere,
     )
+    schemas = {name: provider.EVENT for name, provider in PROVIDERS.items()}
+    reader = Reader(SENDERS, schemas, None if elsewhere else environ, settings.max_body_bytes)
+    config = configuration.load(settings.config, Path(__file__).parent, reader)
+    return settings, config, [*warnings, *config.warnings(settings)]
+
+
+def build(environ: Mapping[str, str]) -> Receiver:
+    """The function as `environ` sets it up; no network. Raises SettingsError, ConfigError."""
+    settings, config, warnings = read(environ)
     logs.configure(settings.log_level)
     for warning in warnings:
         logs.LOGGER.warning("%s", warning)
     secrets = Secrets(fetches(environ, settings.secret_manager_emulator), settings.secret_ttl_seconds)
     deliverer = Deliverer(settings, PROVIDERS, secrets)
-    return Receiver(settings, {name: each.EVENT for name, each in PROVIDERS.items()}, secrets, deliverer)
+    return Receiver(settings, config, {name: each.EVENT for name, each in PROVIDERS.items()}, secrets, deliverer)
 
+
+if __name__ == "__main__":
+    sys.exit(check.main(sys.argv[1:], lambda: read(os.environ, elsewhere=True)[:2], PROVIDERS))
 
 try:
     _receive = build(os.environ)
-except SettingsError as error:
+except (SettingsError, ConfigError) as error:
     sys.exit(str(error))
 
 

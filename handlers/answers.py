@@ -1,14 +1,18 @@
 """Answers: JSON, problems, and what has to be done when the request's body was left unread."""
 
+from collections.abc import Mapping
+
 from flask import Request, Response
 
 from schemas.problem import MEDIA_TYPE, Problem, problem_body
 from schemas.strict_json import dump
 
 
-def json_response(status: int, body: object, media_type: str = "application/json") -> Response:
+def json_response(
+    status: int, body: object, media_type: str = "application/json", *, headers: Mapping[str, str] | None = None
+) -> Response:
     """`body` as JSON."""
-    return Response(dump(body), status=status, content_type=media_type)
+    return Response(dump(body), status=status, headers=headers, content_type=media_type)
 
 
 def empty_response(status: int) -> Response:
@@ -20,9 +24,7 @@ def empty_response(status: int) -> Response:
 
 def problem_response(problem: Problem) -> Response:
     """`problem` as problem details, with its headers."""
-    response = json_response(problem.status, problem_body(problem), MEDIA_TYPE)
-    response.headers.update(problem.headers)
-    return response
+    return json_response(problem.status, problem_body(problem), MEDIA_TYPE, headers=problem.headers)
 
 
 def leave_body_unread(request: Request, response: Response) -> None:

@@ -26,6 +26,7 @@ from schemas.problem import (
     UpstreamFailed,
 )
 from schemas.redaction import MARK, Redactor, credentials, masked
+from schemas.reference import SecretReference
 from schemas.settings import Settings, SettingsError, variable
 from schemas.strict_json import JSON, dump
 
@@ -106,18 +107,23 @@ class Deliverer:
             "headers": {**_HEADERS, "Authorization": f"Bearer {MARK}"},
             "body": _redactor(token, update).json(masked(dict(request.body))),
         }
-        return {"dry_run": True, "request": shown, "token": token.source}
+        return {"request": shown, "token": token.source}
+
+    def reference(self, update: Update) -> SecretReference:
+        """Where the token for `update` is. Raises Invalid: nowhere."""
+        reference = update.token or self._settings.providers[update.provider].token
+        if reference is None:
+            name = variable(update.provider, "TOKEN")
+            message = f"This function has no token for {update.provider}: {name} is not set."
+            raise Invalid(message, errors={"provider": [message]})
+        return reference
 
     def _request(self, update: Update) -> Request:
         base_url = self._settings.providers[update.provider].base_url
         return self._providers[update.provider].request(base_url, update)
 
     def _token(self, update: Update, deadline: Deadline) -> Secret:
-        reference = self._settings.providers[update.provider].token
-        if reference is None:
-            name = variable(update.provider, "TOKEN")
-            message = f"This function has no token for {update.provider}: {name} is not set."
-            raise Invalid(message, errors={"provider": [message]})
+        reference = self.reference(update)
         token = self._secrets.get(reference, deadline)
         if not (token.text.isascii() and token.text.isprintable() and " " not in token.text):
             raise SecretUnusable(f"{reference.label} is damaged: a token is printable ASCII without spaces.")

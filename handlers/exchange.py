@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,8 @@ from flask import Request
 
 from handlers.deliver import Progress
 from handlers.logs import LOGGER, trace_fields
+from handlers.results import logged
+from handlers.together import Outcome
 from schemas.problem import Problem
 
 # Whatever a sender writes, a log line stays one that can be read. In characters.
@@ -28,22 +30,39 @@ class Exchange:
     started: float = field(default_factory=time.monotonic)
     body_is_read: bool = False
     body_bytes: int = 0
-    #: The kind of proof that the sender gave.
+    #: Which sender it is by its proof.
     sender: str | None = None
+    hook: str | None = None
     provider: str | None = None
     dataset: str | None = None
+    #: Several updates, as the log has them.
+    updates: Sequence[Mapping[str, Any]] = ()
     outcome: str | None = None
+    #: Why an event is ignored, and whether that may be a mistake of ours.
+    ignored: str | None = None
+    is_odd: bool = False
     dry_run: bool = False
+    #: An exception that nobody expected.
+    fault: Exception | None = None
     progress: Progress = field(default_factory=Progress)
 
-    def log(self, status: int, problem: Problem | None, fault: Exception | None, project: str | None) -> None:
-        """Writes the request's line; `fault` is an exception that nobody expected."""
+    def note(self, outcomes: Sequence[Outcome[Any]]) -> None:
+        """Keeps what became of a hook's updates; of a single one, where a native event's would be."""
+        self.updates = logged(outcomes)
+        self.fault = next((each.fault for each in outcomes if each.fault), None)
+        if len(outcomes) == 1:
+            (only,) = outcomes
+            self.provider, self.dataset, self.progress = only.update.provider, only.update.dataset, only.progress
+
+    def log(self, status: int, problem: Problem | None, project: str | None) -> None:
+        """Writes the request's line."""
         seconds = time.monotonic() - self.started
         # The path alone: a query can hold a token.
         path = self.request.path[:_LONGEST]
         entry: dict[str, Any] = {
             "delivery": self.delivery,
             "sender": self.sender,
+            "hook": self.hook,
             "provider": self.provider,
             "dataset": self.dataset and self.dataset[:_LONGEST],
             "outcome": self.outcome,
@@ -51,6 +70,7 @@ class Exchange:
             "upstream_status": self.progress.upstream_status,
             "attempts": self.progress.attempts or None,
             "duration_ms": round(seconds * 1000, 1),
+            "updates": self.updates or None,
             "dry_run": self.dry_run or None,
             "errors": problem and problem.errors,
             "httpRequest": {
@@ -63,14 +83,19 @@ class Exchange:
             **trace_fields(self.headers, project),
         }
         LOGGER.log(
-            _level(status),
+            logging.WARNING if self.is_odd else _level(status),
             "%s %s: %s",
             self.request.method,
             path,
-            problem.detail if problem else "dry run" if self.dry_run else self.outcome or "answered",
-            exc_info=fault,
+            problem.detail if problem else self._said(),
+            exc_info=self.fault,
             extra={"fields": {name: value for name, value in entry.items() if value is not None}},
         )
+
+    def _said(self) -> str:
+        if self.ignored:
+            return self.ignored
+        return "dry run" if self.dry_run else self.outcome or "answered"
 
 
 def _level(status: int) -> int:

@@ -2,58 +2,68 @@
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from flask import Request, Response
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.routing import Map, Rule
 
-from handlers import senders
+from handlers import hooks, results, senders
 from handlers.answers import empty_response, json_response, leave_body_unread, problem_response
+from handlers.authenticate import authenticate
+from handlers.body import CLOUD_EVENT, check_encoding, check_media_type, check_no_form, read_body
 from handlers.deadline import Deadline
 from handlers.deliver import Deliverer
 from handlers.exchange import Exchange
-from handlers.logs import LOGGER
-from handlers.tokens import Secret, Secrets
+from handlers.proofs import Incoming
+from handlers.together import together
+from handlers.tokens import Secrets
 from schemas import event as events
-from schemas.event import Event, EventSchema
+from schemas.bounds import Budget
+from schemas.config import Config, Hook
+from schemas.event import EventSchema, Update
 from schemas.problem import (
     Invalid,
-    NotJSON,
+    NotAllowed,
     Problem,
     RelayError,
-    SecretUnusable,
-    TooLarge,
     Unexpected,
     UnknownRoute,
-    Unproven,
-    WrongMediaType,
     WrongMethod,
 )
+from schemas.reference import SecretReference
 from schemas.settings import Settings
 from schemas.strict import closest
 from schemas.strict_json import JSON, parse_object
-
-_CLOUD_EVENT = "application/cloudevents+json"
-_CLOUD_EVENTS = "application/cloudevents-batch+json"
 
 
 class Receiver:
     """The function: a request in, an answer out, always."""
 
     def __init__(
-        self, settings: Settings, schemas: Mapping[str, EventSchema], secrets: Secrets, deliverer: Deliverer
+        self,
+        settings: Settings,
+        config: Config,
+        schemas: Mapping[str, EventSchema],
+        secrets: Secrets,
+        deliverer: Deliverer,
     ) -> None:
         """`schemas` has, for each provider, the schema of an event for it."""
         self._settings = settings
+        self._config = config
         self._schemas = schemas
         self._secrets = secrets
         self._deliverer = deliverer
-        self._endpoints: Mapping[str, Callable[[Exchange], Response]] = {"event": self._event, "health": self._health}
+        # An endpoint is the function that answers. A rule for each hook: an unknown one is an unknown path.
         self._routes = Map(
             [
-                Rule("/", endpoint="event", methods=["POST"]),
-                Rule("/health", endpoint="health", methods=["GET"]),
+                Rule("/", endpoint=self._event, methods=["POST"]),
+                Rule("/health", endpoint=self._health, methods=["GET"]),
+                *(
+                    Rule(f"/hooks/{name}", endpoint=partial(self._hook, hook), methods=["POST"])
+                    for name, hook in config.hooks.items()
+                ),
             ],
             strict_slashes=False,
             merge_slashes=False,
@@ -62,23 +72,21 @@ class Receiver:
     def __call__(self, request: Request) -> Response:
         """Answers `request`; whatever goes wrong is an answer too, and a line in the log."""
         headers = {name.lower(): value for name, value in request.headers.items()}
-        named = events.printable_id(senders.delivery_id(headers))
-        exchange = Exchange(request, headers, delivery=named or str(uuid.uuid4()))
+        exchange = Exchange(request, headers, delivery=senders.delivery_id(None, headers) or str(uuid.uuid4()))
         problem: Problem | None = None
-        fault: Exception | None = None
         try:
             response = self._route(request)(exchange)
         except RelayError as error:
             problem = error.problem
         except Exception as error:
-            fault, problem = error, Unexpected("The function failed as it never should; its log says where.").problem
+            exchange.fault, problem = error, Unexpected().problem
         if problem:
             exchange.outcome = exchange.outcome or ("failed" if problem.status >= 500 else "rejected")
             response = problem_response(problem)
         response.headers["Relay-Delivery"] = exchange.delivery
         if not exchange.body_is_read:
             leave_body_unread(request, response)
-        exchange.log(response.status_code, problem, fault, self._settings.project)
+        exchange.log(response.status_code, problem, self._settings.project)
         return response
 
     def _route(self, request: Request) -> Callable[[Exchange], Response]:
@@ -87,34 +95,35 @@ class Receiver:
             if request.environ["PATH_INFO"].startswith("//"):
                 raise NotFound
             # Bound to no host: what the Host header says plays no part.
-            name, _ = self._routes.bind("relay").match(request.path, method=request.method)
+            endpoint, _ = self._routes.bind("relay").match(request.path, method=request.method)
         except NotFound:
-            raise UnknownRoute("There is nothing at this path. Events go to POST /.") from None
+            raise UnknownRoute("There is nothing at this path. Events go to POST / or to a hook.") from None
         except MethodNotAllowed as error:
             allowed = ", ".join(sorted(error.valid_methods or ()))
             raise WrongMethod(f"This path takes {allowed}.", headers={"Allow": allowed}) from None
-        return self._endpoints[name]
+        found: Callable[[Exchange], Response] = endpoint
+        return found
 
     def _health(self, _exchange: Exchange) -> Response:
         return json_response(200, {"status": "ok"})
 
     def _event(self, exchange: Exchange) -> Response:
-        body = self._body(exchange)
-        deadline = Deadline.after(self._settings.deadline_seconds)
-        _check_media_type(exchange.request)
-        exchange.sender = self._prove(exchange.headers, body, deadline)
-        event = self._read(exchange, parse_object(body))
+        """A native event: one update, written by the sender."""
+        body, deadline = self._body(exchange)
+        check_encoding(exchange.request)
+        check_media_type(exchange.request)
+        self._prove(senders.NATIVE, self._settings.secrets, exchange, body, deadline)
+        update = self._read(exchange, parse_object(body))
         dry_run = _is_dry_run(exchange.request)
-        exchange.provider, exchange.dataset = event.update.provider, event.update.dataset
+        exchange.provider, exchange.dataset = update.provider, update.dataset
+        if not self._config.allows(update):
+            raise NotAllowed(f"Events may not update {update.provider}:{update.dataset} (events.allow in relay.yaml).")
         if dry_run:
-            shown = self._deliverer.rehearse(event.update, deadline)
+            shown = self._deliverer.rehearse(update, deadline)
             exchange.dry_run, exchange.outcome = True, "ignored"
-            return json_response(200, shown)
-        return self._deliver(event, deadline, exchange)
-
-    def _deliver(self, event: Event, deadline: Deadline, exchange: Exchange) -> Response:
+            return json_response(200, {"dry_run": True, **shown})
         try:
-            result = self._deliverer.deliver(event.update, deadline, exchange.progress)
+            result = self._deliverer.deliver(update, deadline, exchange.progress)
         except Invalid:
             raise
         except RelayError:
@@ -123,63 +132,80 @@ class Receiver:
         exchange.outcome = "delivered"
         return empty_response(result.status) if result.empty else json_response(result.status, result.body)
 
-    def _body(self, exchange: Exchange) -> bytes:
-        request, limit = exchange.request, self._settings.max_body_bytes
-        too_large = TooLarge(f"The body may be at most {limit} bytes (RELAY_MAX_BODY_BYTES).")
-        if (request.content_length or 0) > limit:
-            raise too_large
-        # Without a length werkzeug stops reading at this, in silence: one byte more than allowed tells.
-        request.max_content_length = limit + 1
-        try:
-            body = request.get_data()
-        except Exception:
-            # The connection broke, or chunks are no chunks; each server has errors of its own for that.
-            raise NotJSON("The body could not be read to its end.") from None
-        if len(body) > limit:
-            raise too_large
-        exchange.body_is_read, exchange.body_bytes = True, len(body)
-        if request.content_length not in (None, len(body)):
-            raise NotJSON("The body is shorter than its Content-Length.")
-        return body
+    def _hook(self, hook: Hook, exchange: Exchange) -> Response:
+        """A sender's own payload, and the updates that the hook makes of it."""
+        exchange.hook = hook.name
+        exchange.delivery = senders.delivery_id(hook.sender, exchange.headers) or exchange.delivery
+        body, deadline = self._body(exchange)
+        check_encoding(exchange.request)
+        check_no_form(exchange.request)
+        self._prove((hook.sender,), hook.secrets, exchange, body, deadline)
+        payload = parse_object(body)
+        exchange.delivery = senders.delivery_id(hook.sender, exchange.headers, payload) or exchange.delivery
+        dry_run = _is_dry_run(exchange.request)
+        budget = Budget(self._settings.max_body_bytes, expired=lambda: not deadline.remaining())
+        found = hooks.read(hook, payload, exchange.headers, self._schemas, budget)
+        if isinstance(found, hooks.Ignored):
+            exchange.outcome, exchange.ignored, exchange.is_odd = "ignored", found.why, found.is_odd
+            return json_response(200, {"ignored": found.why})
+        self._check_tokens(found)
+        if dry_run:
+            return self._rehearse(found, deadline, exchange)
+        outcomes = together(
+            found,
+            self._settings.provider_concurrency,
+            lambda update, progress: self._deliverer.deliver(update, deadline, progress),
+        )
+        status, headers = results.status(outcomes, time.time())
+        exchange.outcome = "delivered" if status == 200 else "failed"
+        exchange.note(outcomes)
+        return json_response(status, {"results": results.listed(outcomes)}, headers=headers)
 
-    def _prove(self, headers: Mapping[str, str], body: bytes, deadline: Deadline) -> str | None:
-        """The kind of proof that the sender gave. Raises Unproven, or that a secret can't be had."""
-        if self._settings.allow_unauthenticated:
-            return None
-        if not (self._settings.secrets and senders.has_proof(headers)):
-            raise Unproven
-        trouble: RelayError | None = None
-        for reference, found in self._secrets.each(self._settings.secrets, deadline):
-            if isinstance(found, Secret):
-                try:
-                    if proven := senders.prove(headers, body, found.text, time.time()):
-                        return proven
-                    continue
-                except senders.BadKey as error:
-                    found = SecretUnusable(f"{reference.label} is damaged: {error}")
-            LOGGER.error("%s", found)
-            if trouble is None or found.retryable:
-                # The sender is told no names: it has not proven that they are its business.
-                trouble = type(found)("A secret of this function can't be had; its log says which.")
-        raise trouble or Unproven()
+    def _rehearse(self, updates: Sequence[Update], deadline: Deadline, exchange: Exchange) -> Response:
+        share = self._settings.provider_concurrency
+        outcomes = together(updates, share, lambda update, _: self._deliverer.rehearse(update, deadline))
+        status, headers = results.status(outcomes, time.time())
+        exchange.dry_run, exchange.outcome = True, "ignored" if status == 200 else "failed"
+        exchange.note(outcomes)
+        return json_response(status, {"dry_run": True, "results": results.rehearsed(outcomes)}, headers=headers)
 
-    def _read(self, exchange: Exchange, payload: dict[str, JSON]) -> Event:
+    def _check_tokens(self, updates: Sequence[Update]) -> None:
+        """Raises Invalid where one of `updates` has no token: before the first is sent."""
+        errors = {}
+        for position, update in enumerate(updates):
+            try:
+                self._deliverer.reference(update)
+            except Invalid as error:
+                errors[f"updates.{position}.provider"] = [error.problem.detail]
+        if errors:
+            raise Invalid("An update of the hook has no token.", errors=errors)
+
+    def _body(self, exchange: Exchange) -> tuple[bytes, Deadline]:
+        """The body, and the deadline, which counts from when it is there."""
+        body = read_body(exchange, self._settings.max_body_bytes)
+        return body, Deadline.after(self._settings.deadline_seconds)
+
+    def _prove(
+        self,
+        names: Sequence[str],
+        references: Sequence[SecretReference],
+        exchange: Exchange,
+        body: bytes,
+        deadline: Deadline,
+    ) -> None:
+        if not self._settings.allow_unauthenticated:
+            query = exchange.request.query_string.decode("latin-1")
+            incoming = Incoming(exchange.headers, query, body, time.time())
+            exchange.sender = authenticate(names, references, self._secrets, incoming, deadline)
+
+    def _read(self, exchange: Exchange, payload: dict[str, JSON]) -> Update:
         _name_delivery(exchange, payload)
-        if exchange.request.mimetype == _CLOUD_EVENT:
+        if exchange.request.mimetype == CLOUD_EVENT:
             payload = events.from_structured(payload)
         elif attributes := events.binary_attributes(exchange.headers):
             _name_delivery(exchange, attributes)
             payload = events.from_binary(attributes, payload)
-        return events.read_event(payload, self._schemas)
-
-
-def _check_media_type(request: Request) -> None:
-    if "Content-Encoding" in request.headers:
-        raise WrongMediaType("The body must not be encoded: no Content-Encoding is taken.")
-    if not request.is_json or request.mimetype == _CLOUD_EVENTS:
-        raise WrongMediaType(
-            "The Content-Type must be application/json, or application/cloudevents+json for one event."
-        )
+        return events.read_event(payload, self._schemas).update
 
 
 def _is_dry_run(request: Request) -> bool:

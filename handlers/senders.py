@@ -1,94 +1,163 @@
-"""Who calls: the proofs that a sender can give. Pure: the time is an argument.
+"""Who calls: what proves each sender, where it names its delivery, and how its test messages look. Pure.
 
-An attacker here sends any headers and any body, and sees how long each answer takes. So every comparison is
-constant-time, and a malformed proof is a wrong one.
+One row a sender. What they send is compiled from their own documentation; each row has its address.
 """
 
-import base64
-import hashlib
-import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 
-#: How far a signed timestamp may be from now, in seconds, either way;
-#: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
-TOLERANCE_SECONDS = 300
+from handlers.proofs import (
+    Authorization,
+    Incoming,
+    Plain,
+    Proof,
+    QueryToken,
+    Signature,
+    SignedOrPlain,
+    StandardWebhooks,
+    TimedSignature,
+)
+from schemas.strict_json import JSON, at
 
-_SIGNING_PREFIX = "whsec_"
+#: Headers that carry a credential, whoever the sender is; a template sees neither these nor those of any proof.
+_CREDENTIAL_HEADERS = frozenset({"authorization", "proxy-authorization", "x-serverless-authorization", "cookie"})
+_LONGEST_ID = 200
 
 
-class BadKey(Exception):
-    """A secret can't be a signing key: behind `whsec_` there is nothing, or no base64."""
+@dataclass(frozen=True)
+class Sender:
+    """One row.
 
-
-def signing_key(secret: str) -> bytes:
-    """The bytes that `secret` signs with: what is base64 behind `whsec_`, else its UTF-8.
-
-    Raises BadKey. An empty key must not pass: anybody can sign with that.
+    A delivery's id is in one of `id_headers`, else what is at `id_fields` of the payload, put together. A test
+    message has one of the `pings`, a header or a field of the payload with this value.
     """
-    if not secret.startswith(_SIGNING_PREFIX):
-        return secret.encode()
-    text = secret.removeprefix(_SIGNING_PREFIX).rstrip("=")
-    try:
-        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except ValueError:
-        key = b""
-    if not key:
-        raise BadKey("behind whsec_ there must be base64, and something.")
-    return key
+
+    proof: Proof
+    id_headers: tuple[str, ...] = ()
+    id_fields: tuple[str, ...] = ()
+    pings: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def challenge(self) -> str:
+        """What WWW-Authenticate asks for."""
+        scheme = self.proof.scheme if isinstance(self.proof, Authorization) else "Bearer"
+        return f'{scheme} realm="dataset-relay"'
 
 
-def has_proof(headers: Mapping[str, str]) -> bool:
-    """Whether there is anything to check, right or wrong. `headers` have lower-case names."""
-    return "authorization" in headers or _standard_prefix(headers) is not None
+_BEARER, _BASIC = Authorization("authorization", "Bearer"), Authorization("authorization", "Basic")
+_URL = QueryToken("token")
+
+SENDERS: Mapping[str, Sender] = {
+    # https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+    "standard-webhooks": Sender(StandardWebhooks()),
+    # https://docs.github.com/webhooks/using-webhooks/validating-webhook-deliveries
+    "github": Sender(
+        Signature("x-hub-signature-256", prefix="sha256="),
+        id_headers=("x-github-delivery",),
+        pings=(("header:x-github-event", "ping"),),
+    ),
+    # https://support.atlassian.com/bitbucket-cloud/docs/manage-webhooks/
+    "bitbucket": Sender(Signature("x-hub-signature", prefix="sha256="), id_headers=("x-request-uuid",)),
+    # https://docs.gitlab.com/user/project/integrations/webhooks/
+    "gitlab": Sender(
+        SignedOrPlain(StandardWebhooks(("webhook",)), Plain("x-gitlab-token"), by_prefix=True),
+        id_headers=("idempotency-key",),
+    ),
+    # https://docs.getdbt.com/docs/deploy/webhooks
+    "dbt": Sender(Signature("authorization"), id_fields=("eventId",)),
+    # https://fivetran.com/docs/rest-api/webhooks
+    "fivetran": Sender(
+        Signature("x-fivetran-signature-256"), id_fields=("sync_id", "data.status"), pings=(("event", "test_event"),)
+    ),
+    # https://circleci.com/docs/guides/integration/outbound-webhooks/
+    "circleci": Sender(
+        Signature("circleci-signature", prefix="v1=", separator=","),
+        id_fields=("id",),
+        pings=(("header:circleci-event-type", "ping"), ("type", "ping")),
+    ),
+    # https://buildkite.com/docs/apis/webhooks
+    "buildkite": Sender(
+        SignedOrPlain(TimedSignature("x-buildkite-signature"), Plain("x-buildkite-token")),
+        id_fields=("build.id", "event", "build.finished_at"),
+        pings=(("event", "ping"),),
+    ),
+    # https://hookdeck.com/docs/receive-webhooks
+    "hookdeck": Sender(Signature("x-hookdeck-signature", encoding="base64"), id_headers=("x-hookdeck-eventid",)),
+    # https://docs.apify.com/platform/integrations/webhooks/actions
+    "apify": Sender(_BEARER, id_headers=("x-apify-webhook-dispatch-id",), pings=(("eventType", "TEST"),)),
+    # https://docs.databricks.com/aws/en/admin/workspace-settings/notification-destinations
+    "databricks": Sender(_BASIC, id_fields=("event_type", "run.run_id")),
+    # https://learn.microsoft.com/azure/devops/service-hooks/services/webhooks
+    "azure-devops": Sender(_BASIC, id_fields=("id",)),
+    # https://plugins.jenkins.io/notification/
+    "jenkins": Sender(_BASIC, id_fields=("build.full_url", "build.phase")),
+    # https://docs.airbyte.com/platform/cloud/managing-airbyte-cloud/manage-airbyte-cloud-notifications
+    "airbyte": Sender(_URL, id_fields=("data.connection.id", "data.jobId", "data.success")),
+    "airflow": Sender(_BEARER),
+    "prefect": Sender(_BEARER),
+    "dagster": Sender(_BEARER),
+    "token": Sender(_BEARER),
+    "basic": Sender(_BASIC),
+    "url-token": Sender(_URL),
+}
+
+#: What proves a native event: either is enough.
+NATIVE = ("token", "standard-webhooks")
 
 
-def prove(headers: Mapping[str, str], body: bytes, secret: str, now: float) -> str | None:
-    """The kind of proof by which the caller has shown that it knows `secret`, or None.
+def has_proof(names: Sequence[str], incoming: Incoming) -> bool:
+    """Whether there is anything to check of what proves the senders `names`, right or wrong."""
+    return any(SENDERS[name].proof.given(incoming) for name in names)
 
-    `headers` have lower-case names, `now` is in seconds since 1970. Raises BadKey if `secret` can't check the
-    signature that there is.
+
+def prove(names: Sequence[str], incoming: Incoming, secret: str) -> str | None:
+    """The first of the senders `names` whose proof shows that it knows `secret`, or None. Raises BadKey."""
+    return next((name for name in names if SENDERS[name].proof.holds(incoming, secret)), None)
+
+
+def is_test_message(name: str, headers: Mapping[str, str], payload: JSON) -> bool:
+    """Whether this is what the sender sends to try a webhook out. `headers` have lower-case names."""
+    for where, value in SENDERS[name].pings:
+        header = where.removeprefix("header:")
+        found = headers.get(header) if header != where else at(payload, *where.split("."))
+        if found == value:
+            return True
+    return False
+
+
+def visible_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """`headers` without those that carry a credential, or any sender's proof."""
+    hidden = _CREDENTIAL_HEADERS.union(*(sender.proof.headers for sender in SENDERS.values()))
+    return {name: value for name, value in headers.items() if name not in hidden}
+
+
+def delivery_id(name: str | None, headers: Mapping[str, str], payload: JSON = None) -> str | None:
+    """The id that the sender gives to a delivery, if any: its own, else `webhook-id`.
+
+    `headers` have lower-case names; without `name` it is no known sender's.
     """
-    if _bearer(headers, secret):
-        return "token"
-    if (prefix := _standard_prefix(headers)) and _standard_webhooks(headers, prefix, body, secret, now):
-        return "standard-webhooks"
-    return None
+    sender = SENDERS[name] if name else None
+    standard = ("webhook-id", "svix-id")
+    own = chain(
+        (headers.get(each) for each in (sender.id_headers if sender else ())),
+        (_composite(payload, sender.id_fields) if sender else None,),
+        (headers.get(each) for each in standard),
+    )
+    return next((cleaned for each in own if each and (cleaned := _printable(each))), None)
 
 
-def _bearer(headers: Mapping[str, str], secret: str) -> bool:
-    scheme, _, given = headers.get("authorization", "").partition(" ")
-    # Both sides are compared whatever the scheme: the answer's time says nothing of the secret.
-    # White space at a header's ends is not part of it, and so can be none of the secret.
-    same = hmac.compare_digest(_bytes(given.strip(" \t")), secret.strip(" \t").encode())
-    return same and scheme.lower() == "bearer"
+def _composite(payload: JSON, paths: tuple[str, ...]) -> str | None:
+    """What is at `paths`, with a ':' between; None without the first of them."""
+    found = [_text(at(payload, *path.split("."))) for path in paths]
+    return ":".join(each for each in found if each) if found and found[0] else None
 
 
-def _standard_prefix(headers: Mapping[str, str]) -> str | None:
-    return next((prefix for prefix in ("webhook", "svix") if f"{prefix}-signature" in headers), None)
+def _text(value: JSON) -> str | None:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, str | int) else None
 
 
-def _standard_webhooks(headers: Mapping[str, str], prefix: str, body: bytes, secret: str, now: float) -> bool:
-    message_id = headers.get(f"{prefix}-id", "")
-    timestamp = headers.get(f"{prefix}-timestamp", "")
-    # The literal text is what was signed: it is looked at as a number, but never written anew.
-    signed = b".".join((_bytes(message_id), _bytes(timestamp), body))
-    expected = b"v1," + base64.b64encode(hmac.digest(signing_key(secret), signed, hashlib.sha256))
-    given = headers[f"{prefix}-signature"].split(" ")
-    matches = [hmac.compare_digest(_bytes(each), expected) for each in given]
-    return any(matches) and bool(message_id) and _is_fresh(timestamp, now)
-
-
-def _is_fresh(timestamp: str, now: float) -> bool:
-    if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= 12):
-        return False
-    return abs(now - int(timestamp)) <= TOLERANCE_SECONDS
-
-
-def _bytes(header: str) -> bytes:
-    """A header as it was on the wire (WSGI reads headers as Latin-1)."""
-    return header.encode("latin-1", "replace")
-
-
-def delivery_id(headers: Mapping[str, str]) -> str | None:
-    """The id that the sender's headers give to a delivery, if any."""
-    return headers.get("webhook-id", headers.get("svix-id"))
+def _printable(text: str) -> str:
+    return "".join(each for each in text if " " <= each <= "~").strip()[:_LONGEST_ID]

@@ -11,7 +11,6 @@ from schemas.strict import (
     StrictList,
     StrictSchema,
     UpdateSchema,
-    distinct,
     matches,
     one_of,
     string_values,
@@ -102,20 +101,22 @@ class Source(StrictSchema):
     credentials = fields.Nested(Credentials)
     expandArchive = StrictBoolean()
 
-    @validates_schema
+    # Both also where something else is wrong, or isn't known yet, as in a hook: what there is can break them.
+    @validates_schema(skip_on_field_errors=False)
     def _headers_fit(self, source: Mapping[str, Any], **_: object) -> None:
         headers = source.get("requestHeaders", {})
-        parts = [source["url"], *headers, *headers.values()]
+        parts = [source.get("url", ""), *headers, *headers.values()]
         size = sum(len(part.encode()) for part in parts)
         if headers and size > MAX_URL_AND_HEADERS:
             raise ValidationError(
                 f"With the URL, headers may be at most {MAX_URL_AND_HEADERS} bytes; these are {size}.", "requestHeaders"
             )
 
-    @validates_schema
-    def _entity_has_a_type(self, source: Mapping[str, Any], **_: object) -> None:
+    @validates_schema(pass_original=True, skip_on_field_errors=False)
+    def _entity_has_a_type(self, source: Mapping[str, Any], original: object, **_: object) -> None:
         headers = source.get("requestHeaders", {})
-        if "requestEntity" in source and "content-type" not in {name.lower() for name in headers}:
+        wrong = isinstance(original, dict) and "requestHeaders" in original and not headers
+        if not wrong and "requestEntity" in source and "content-type" not in {name.lower() for name in headers}:
             raise ValidationError("Needs a Content-Type in requestHeaders.", "requestEntity")
 
 
@@ -128,7 +129,7 @@ class File(StrictSchema):
     )
     source = fields.Nested(Source)
     description = fields.String(validate=validate.Length(min=1, max=120))
-    labels = StrictList(fields.String(validate=one_of(LABELS)), validate=distinct)
+    labels = StrictList(fields.String(validate=one_of(LABELS)), distinct=True)
 
 
 class DataWorldUpdate(UpdateSchema):
@@ -144,7 +145,7 @@ class DataWorldUpdate(UpdateSchema):
                 matches(r"[a-zA-Z0-9 ]*", "Must hold only the letters a-z and A-Z, digits and spaces."),
             ]
         ),
-        validate=distinct,
+        distinct=True,
     )
     license = fields.String(validate=one_of(LICENSES))
     visibility = fields.String(validate=one_of(VISIBILITIES))

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 from marshmallow import INCLUDE, Schema, ValidationError, fields, validate
 
 from schemas.problem import Invalid, NotJSON
+from schemas.reference import SecretReference
 from schemas.strict import StrictSchema, flatten, matches, one_of
 from schemas.strict_json import JSON, parse_object
 
@@ -22,11 +23,15 @@ _TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:
 
 @dataclass(frozen=True)
 class Update:
-    """One change for one dataset: `body` is the platform's own request body, as it came."""
+    """One change for one dataset: `body` is the platform's own request body, as it came.
+
+    `token` is where the token for it is, if that is another than the provider's own.
+    """
 
     provider: str
     dataset: str
     body: Mapping[str, JSON]
+    token: SecretReference | None = None
 
 
 @dataclass(frozen=True)

@@ -111,11 +111,18 @@ class Unproven(RelayError):
 
     name, title, status = "unproven", "Not authenticated", 401
 
-    def __init__(self) -> None:
+    def __init__(self, challenge: str) -> None:
+        """`challenge` is what WWW-Authenticate asks for."""
         super().__init__(
-            "The request does not prove who sent it: a valid signature or bearer secret is needed.",
-            headers={"WWW-Authenticate": 'Bearer realm="dataset-relay"'},
+            "The request does not prove who sent it: a valid signature or secret is needed.",
+            headers={"WWW-Authenticate": challenge},
         )
+
+
+class NotAllowed(RelayError):
+    """The dataset is none that native events may update (`events.allow` in relay.yaml)."""
+
+    name, title, status = "not-allowed", "The dataset is not allowed", 403
 
 
 class UnknownRoute(RelayError):
@@ -227,3 +234,6 @@ class Unexpected(RelayError):
     """A fault of ours; the log has the stack."""
 
     name, title, status = "unexpected", "Unexpected error", 500
+
+    def __init__(self) -> None:
+        super().__init__("The function failed as it never should; its log says where.")

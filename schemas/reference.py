@@ -1,7 +1,7 @@
 """Secret references: where a secret is, in Secret Manager, a variable or a file."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,6 +18,8 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRETS = re.compile(r"apify_api_|whsec_|eyJ[A-Za-z0-9_-]*\.")
 
 
+# Stands for the project that isn't known.
+_SOME_PROJECT = "some-project"
 _FORMS = "projects/P/secrets/NAME, with /versions/V or without, a bare NAME, env:VARIABLE or file:/path"
 _TOKEN = f"Looks like a token or secret itself; give a reference to it: {_FORMS}."
 _INVALID = f"Must be a secret reference: {_FORMS}."
@@ -45,21 +47,28 @@ class SecretReference:
 
 
 class Reference(fields.Field[SecretReference]):
-    """A secret reference. No message repeats the value: it may be the secret itself, put in the wrong place."""
+    """A secret reference. No message repeats the value: it may be the secret itself, put in the wrong place.
 
-    def __init__(self, environ: Mapping[str, str], **kwargs: Any) -> None:
+    Without an `environ`, where the function will run isn't known: only the form is looked at.
+    """
+
+    def __init__(self, environ: Mapping[str, str] | None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._environ = environ
+        self._environ = {"GOOGLE_CLOUD_PROJECT": _SOME_PROJECT} if environ is None else environ
+        self._look = environ is not None
 
-    def _deserialize(self, value: str, *_: object, **__: object) -> SecretReference:
-        return self._read(value.strip(), self.name or "")
+    def _deserialize(self, value: Any, *_: object, **__: object) -> SecretReference:
+        return self._read(value, self.name or "")
 
-    def _read(self, text: str, label: str) -> SecretReference:
+    def _read(self, value: Any, label: str) -> SecretReference:
+        if not isinstance(value, str):
+            raise ValidationError(_INVALID)
+        text = value.strip()
         kind, colon, name = text.partition(":")
         if colon and kind == "env":
             if not _VARIABLE.fullmatch(name):
                 raise ValidationError(_INVALID)
-            if not self._environ.get(name, "").strip():
+            if self._look and not self._environ.get(name, "").strip():
                 raise ValidationError(_VARIABLE_UNSET)
             return SecretReference("env", name, label)
         if colon and kind == "file":
@@ -81,15 +90,28 @@ class Reference(fields.Field[SecretReference]):
 class References(Reference):
     """Secret references, comma-separated, each accepted as a proof."""
 
-    def _deserialize(self, value: str, *_: object, **__: object) -> Any:
+    def _deserialize(self, value: Any, *_: object, **__: object) -> Any:
+        return self._read_all(value.split(","))
+
+    def _read_all(self, parts: Sequence[object]) -> tuple[SecretReference, ...]:
         found, wrong = [], []
-        parts = value.split(",")
         for position, part in enumerate(parts, start=1):
             which = f"{position} of {len(parts)}"
             try:
-                found.append(self._read(part.strip(), f"{self.name} ({which})"))
+                found.append(self._read(part, f"{self.name} ({which})"))
             except ValidationError as error:
                 wrong.append(f"{which}: {error.messages[0]}")
         if wrong:
             raise ValidationError(wrong)
         return tuple(dict.fromkeys(found))
+
+
+class ReferenceList(References):
+    """A secret reference, or a list of them."""
+
+    def _deserialize(self, value: Any, *_: object, **__: object) -> Any:
+        if not isinstance(value, list):
+            return (self._read(value, self.name or ""),)
+        if not value:
+            raise ValidationError("Must hold at least one secret reference.")
+        return self._read_all(value)

@@ -38,6 +38,8 @@ class Settings:
     threads: int
     project: str | None
     secret_manager_emulator: str | None
+    #: The file with the hooks, where it is named.
+    config: str | None
 
 
 class SettingsError(Exception):
@@ -50,13 +52,18 @@ class SettingsError(Exception):
 
 
 def read_settings(
-    environ: Mapping[str, str], default_base_urls: Mapping[str, str], *, default_threads: int
+    environ: Mapping[str, str],
+    default_base_urls: Mapping[str, str],
+    *,
+    default_threads: int,
+    elsewhere: bool = False,
 ) -> tuple[Settings, list[str]]:
     """The settings in `environ`, and warnings about it.
 
-    `default_base_urls` is of every provider. An empty variable is one that isn't set. Raises SettingsError.
+    `default_base_urls` is of every provider. An empty variable is one that isn't set. With `elsewhere` the function
+    will run in another environment: what references name needn't be set in this one. Raises SettingsError.
     """
-    schema = _schema(environ, default_base_urls, default_threads)
+    schema = _schema(environ, default_base_urls, default_threads, None if elsewhere else environ)
     given = {name: value for name, value in environ.items() if value.strip()}
     try:
         loaded: dict[str, Any] = schema.load(given)
@@ -79,6 +86,7 @@ def read_settings(
         threads=threads,
         project=loaded["GOOGLE_CLOUD_PROJECT"],
         secret_manager_emulator=loaded["SECRET_MANAGER_EMULATOR_HOST"],
+        config=loaded["RELAY_CONFIG"],
     )
     return settings, warnings
 
@@ -88,9 +96,15 @@ def variable(provider: str, name: str) -> str:
     return f"{provider.upper().replace('.', '_')}_{name}"
 
 
-def _schema(environ: Mapping[str, str], base_urls: Mapping[str, str], default_threads: int) -> Schema:
+def _schema(
+    environ: Mapping[str, str],
+    base_urls: Mapping[str, str],
+    default_threads: int,
+    referred: Mapping[str, str] | None,
+) -> Schema:
     declared: dict[str, fields.Field[Any]] = {
-        "RELAY_SECRET": References(environ, load_default=()),
+        "RELAY_SECRET": References(referred, load_default=()),
+        "RELAY_CONFIG": fields.String(load_default=None),
         "RELAY_DEADLINE_SECONDS": _number(
             fields.Float,
             "a number of seconds above 0, up to 3600",
@@ -123,7 +137,7 @@ def _schema(environ: Mapping[str, str], base_urls: Mapping[str, str], default_th
     }
     for name, default in base_urls.items():
         declared[variable(name, "BASE_URL")] = BaseURL(load_default=default)
-        declared[variable(name, "TOKEN")] = Reference(environ, load_default=None)
+        declared[variable(name, "TOKEN")] = Reference(referred, load_default=None)
     return Schema.from_dict(declared, name="SettingsSchema")(unknown=EXCLUDE)
 
 

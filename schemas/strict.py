@@ -15,6 +15,8 @@ from schemas.strict_json import shown
 _MOST_ERRORS = 100
 _LONGEST_HINTED_NAME = 64
 _SHORTEST_HINTED_START = 3
+#: How the message for a field that there is none of begins.
+UNKNOWN = "Unknown field"
 
 
 def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
@@ -68,7 +70,7 @@ class UpdateSchema(StrictSchema):
 
 def _unknown_message(name: str, known: list[str]) -> str:
     hint = closest(name, known)
-    return f"Unknown field; did you mean {hint}?" if hint else f"Unknown field; known are {', '.join(known)}."
+    return f"{UNKNOWN}; did you mean {hint}?" if hint else f"{UNKNOWN}; known are {', '.join(known)}."
 
 
 def flatten(messages: Mapping[Any, Any]) -> dict[str, list[str]]:
@@ -85,7 +87,7 @@ def flatten(messages: Mapping[Any, Any]) -> dict[str, list[str]]:
 def _paths(messages: Mapping[Any, Any], above: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     for key, value in messages.items():
         # marshmallow puts what is wrong with an object as a whole under this name.
-        path = above if key == SCHEMA else (*above, _step(key))
+        path = above if key == SCHEMA else (*above, step(key))
         # A validator's messages for parts of its value stand in a list, beside those for the whole.
         for each in value if isinstance(value, list) else [value]:
             if isinstance(each, Mapping):
@@ -94,22 +96,32 @@ def _paths(messages: Mapping[Any, Any], above: tuple[str, ...]) -> Iterator[tupl
                 yield ".".join(path), str(each)
 
 
-def _step(key: object) -> str:
+def step(key: object) -> str:
+    """A key or a position, as it stands in a path."""
     text = str(key)
     # A sender's own key may be anything: only a plain one is shown as it is.
     return text if re.fullmatch(r"[\w$-]{1,64}|\"_schema\"", text, re.ASCII) else shown(text)
 
 
 class StrictList(fields.List[Any]):
-    """A list that is judged no further than a sender will read of its mistakes."""
+    """A list that is judged no further than a sender will read of its mistakes; of `distinct` items, if it is so."""
+
+    def __init__(self, cls_or_instance: fields.Field[Any], *, distinct: bool = False, **kwargs: Any) -> None:
+        super().__init__(cls_or_instance, **kwargs)
+        self._distinct = distinct
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> list[Any]:
         if not isinstance(value, list):
             raise self.make_error("invalid")
         wrong: dict[int, Any] = {}
+        seen: set[Hashable] = set()
         for position, each in enumerate(value):
             try:
                 self.inner.deserialize(each, **kwargs)
+                if self._distinct and each in seen:
+                    raise ValidationError("Is in the list already; items must be distinct.")
+                if self._distinct:
+                    seen.add(each)
             except ValidationError as error:
                 wrong[position] = error.messages
                 if len(wrong) > _MOST_ERRORS:
@@ -145,18 +157,6 @@ def one_of(choices: Collection[str]) -> Callable[[str], None]:
             raise ValidationError(f"Must be one of: {listed}{f'; did you mean {hint}?' if hint else '.'}")
 
     return check
-
-
-def distinct(values: list[Hashable]) -> None:
-    """A validator: no two items of a list are equal."""
-    seen: set[Hashable] = set()
-    wrong = {}
-    for position, value in enumerate(values):
-        if value in seen:
-            wrong[position] = ["Is in the list already; items must be distinct."]
-        seen.add(value)
-    if wrong:
-        raise ValidationError(wrong)
 
 
 def matches(pattern: str, rule: str) -> validate.Regexp:

@@ -104,6 +104,13 @@ def _repeated(keys: Iterable[str]) -> str:
     return Counter(keys).most_common(1)[0][0]
 
 
+def at(value: JSON, *path: str) -> JSON:
+    """What is at `path` in `value`, key by key; None if there is nothing."""
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
 def shown(text: str, limit: int = 60) -> str:
     """`text` as it can stand in a message: quoted, in ASCII, and at most `limit` characters of it."""
     return json.dumps(text if len(text) <= limit else text[:limit] + "…").replace("\\u2026", "…")

@@ -40,5 +40,5 @@ def test_only_what_applies_is_in_the_body() -> None:
 
 
 def test_unproven_never_says_why() -> None:
-    assert Unproven().problem == Unproven().problem
-    assert Unproven().problem.headers["WWW-Authenticate"]
+    assert Unproven("Bearer").problem == Unproven("Bearer").problem
+    assert Unproven("Bearer").problem.headers["WWW-Authenticate"]

@@ -86,7 +86,7 @@ def test_only_what_belongs_at_the_top() -> None:
 
 
 def pins(path: Path) -> dict[str, str]:
-    return dict(re.findall(r"^([a-z0-9][a-z0-9._-]*)==([^ ;\\]+)", path.read_text(), re.MULTILINE))
+    return dict(re.findall(r"^([a-z0-9][a-z0-9._-]*)(?:\[[a-z,]+\])?==([^ ;\\]+)", path.read_text(), re.MULTILINE))
 
 
 def test_requirements_hold_what_pyproject_names() -> None:
@@ -95,7 +95,7 @@ def test_requirements_hold_what_pyproject_names() -> None:
     for wanted, compiled in ((project["project"]["dependencies"], run), (project["dependency-groups"]["dev"], dev)):
         for requirement in wanted:
             name, _, version = requirement.partition("==")
-            assert compiled[name] == version
+            assert compiled[name.lower()] == version
     assert {name: version for name, version in dev.items() if name in run} == {
         name: version for name, version in run.items() if name in dev
     }

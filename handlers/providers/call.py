@@ -18,7 +18,7 @@ from schemas.problem import (
     UpstreamRefused,
 )
 from schemas.redaction import MARK, Redactor, without_signing_keys
-from schemas.strict_json import JSON, parse_answer
+from schemas.strict_json import JSON, at, parse_answer
 
 #: What the sender can mend: the platform's status is handed back as it is.
 PASSED_ON = frozenset({400, 402, 404, 405, 409, 410, 413, 415, 422})
@@ -145,6 +145,5 @@ def _read(answer: Answer) -> tuple[JSON, bool]:
 
 def text_at(body: JSON, *path: str) -> str | None:
     """The string at `path` in `body`, if there is one."""
-    for key in path:
-        body = body.get(key) if isinstance(body, dict) else None
-    return body if isinstance(body, str) and body else None
+    found = at(body, *path)
+    return found if isinstance(found, str) and found else None

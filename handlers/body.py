@@ -1,0 +1,56 @@
+"""A request's body: how much of it is read, and what it may say that it is."""
+
+from flask import Request
+
+from handlers.exchange import Exchange
+from schemas.problem import NotJSON, TooLarge, WrongMediaType
+
+#: A CloudEvent in structured mode.
+CLOUD_EVENT = "application/cloudevents+json"
+
+_CLOUD_EVENTS = "application/cloudevents-batch+json"
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+
+
+def read_body(exchange: Exchange, limit: int) -> bytes:
+    """The body, of at most `limit` bytes. Raises TooLarge, having read no more; NotJSON: it ends early."""
+    request = exchange.request
+    too_large = TooLarge(f"The body may be at most {limit} bytes (RELAY_MAX_BODY_BYTES).")
+    if (request.content_length or 0) > limit:
+        raise too_large
+    # Without a length werkzeug stops reading at this, in silence: one byte more than allowed tells.
+    request.max_content_length = limit + 1
+    try:
+        body = request.get_data()
+    except Exception:
+        # The connection broke, or chunks are no chunks; each server has errors of its own for that.
+        raise NotJSON("The body could not be read to its end.") from None
+    if len(body) > limit:
+        raise too_large
+    exchange.body_is_read, exchange.body_bytes = True, len(body)
+    if request.content_length not in (None, len(body)):
+        raise NotJSON("The body is shorter than its Content-Length.")
+    return body
+
+
+def check_encoding(request: Request) -> None:
+    """Raises WrongMediaType for any Content-Encoding."""
+    if "Content-Encoding" in request.headers:
+        raise WrongMediaType("The body must not be encoded: no Content-Encoding is taken.")
+
+
+def check_media_type(request: Request) -> None:
+    """Raises WrongMediaType for what doesn't say that it is one event, as a native one must."""
+    if not request.is_json or request.mimetype == _CLOUD_EVENTS:
+        raise WrongMediaType(
+            "The Content-Type must be application/json, or application/cloudevents+json for one event."
+        )
+
+
+def check_no_form(request: Request) -> None:
+    """Raises WrongMediaType for a form: a hook takes JSON, whatever else its header says."""
+    if request.mimetype in _FORMS:
+        raise WrongMediaType(
+            "The body is a form. On GitHub, set the webhook's content type to application/json; "
+            "elsewhere, send JSON with that Content-Type."
+        )
