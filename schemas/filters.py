@@ -161,7 +161,7 @@ def _test(name: str) -> Callable[..., bool]:
     return call
 
 
-OWN: Mapping[str, Callable[..., object]] = {
+_OURS: Mapping[str, Callable[..., object]] = {
     "apify_name": apify_name,
     "date": date,
     "limit": limit,
