@@ -18,7 +18,8 @@ from handlers.providers import PROVIDERS
 from handlers.receive import Receiver
 from handlers.senders import SENDERS
 from handlers.tokens import Secrets, fetches
-from schemas.config import Config, ConfigError, Reader
+from schemas.config import Config, ConfigError
+from schemas.relay_yaml import Reader
 from schemas.settings import Settings, SettingsError, read_settings
 
 

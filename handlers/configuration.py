@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from schemas.config import Config, ConfigError, Reader
+from schemas.config import Config, ConfigError
+from schemas.relay_yaml import Reader
 
 #: Where it is unless RELAY_CONFIG says otherwise, below the folder of main.py.
 DEFAULT = "deploy/relay.yaml"

@@ -72,7 +72,8 @@ class Receiver:
     def __call__(self, request: Request) -> Response:
         """Answers `request`; whatever goes wrong is an answer too, and a line in the log."""
         headers = {name.lower(): value for name, value in request.headers.items()}
-        exchange = Exchange(request, headers, delivery=senders.delivery_id(None, headers) or str(uuid.uuid4()))
+        named = events.printable_id(senders.standard_id(headers))
+        exchange = Exchange(request, headers, delivery=named or str(uuid.uuid4()))
         problem: Problem | None = None
         try:
             response = self._route(request)(exchange)

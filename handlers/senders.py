@@ -5,19 +5,9 @@ One row a sender. What they send is compiled from their own documentation; each 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
-from handlers.proofs import (
-    Authorization,
-    Incoming,
-    Plain,
-    Proof,
-    QueryToken,
-    Signature,
-    SignedOrPlain,
-    StandardWebhooks,
-    TimedSignature,
-)
+from handlers.proofs import Authorization, Incoming, Plain, Proof, QueryToken
+from handlers.signatures import Signature, SignedOrPlain, StandardWebhooks, TimedSignature
 from schemas.strict_json import JSON, at
 
 #: Headers that carry a credential, whoever the sender is; a template sees neither these nor those of any proof.
@@ -132,19 +122,19 @@ def visible_headers(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in headers.items() if name not in hidden}
 
 
-def delivery_id(name: str | None, headers: Mapping[str, str], payload: JSON = None) -> str | None:
-    """The id that the sender gives to a delivery, if any: its own, else `webhook-id`.
+def standard_id(headers: Mapping[str, str]) -> str | None:
+    """The id that Standard Webhooks headers give to a delivery, if any. `headers` have lower-case names."""
+    return headers.get("webhook-id", headers.get("svix-id"))
 
-    `headers` have lower-case names; without `name` it is no known sender's.
+
+def delivery_id(name: str, headers: Mapping[str, str], payload: JSON = None) -> str | None:
+    """The id that the sender `name` gives to a delivery: its own, else the standard one, cut to what can be printed.
+
+    `headers` have lower-case names.
     """
-    sender = SENDERS[name] if name else None
-    standard = ("webhook-id", "svix-id")
-    own = chain(
-        (headers.get(each) for each in (sender.id_headers if sender else ())),
-        (_composite(payload, sender.id_fields) if sender else None,),
-        (headers.get(each) for each in standard),
-    )
-    return next((cleaned for each in own if each and (cleaned := _printable(each))), None)
+    sender = SENDERS[name]
+    own = [*(headers.get(each) for each in sender.id_headers), _composite(payload, sender.id_fields)]
+    return next((printable for each in (*own, standard_id(headers)) if each and (printable := _printable(each))), None)
 
 
 def _composite(payload: JSON, paths: tuple[str, ...]) -> str | None:

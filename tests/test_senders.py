@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
 from deploy.local.signing import signed_headers
-from handlers.senders import TOLERANCE_SECONDS, BadKey, delivery_id, has_proof, prove, signing_key
+from handlers.proofs import BadKey, Incoming
+from handlers.senders import NATIVE, has_proof, prove, standard_id
+from handlers.signatures import TOLERANCE_SECONDS, signing_key
 
 # The vector that https://github.com/standard-webhooks/standard-webhooks publishes.
 VECTOR_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -23,20 +25,25 @@ VECTOR = {
 }
 
 
+def native(headers: dict[str, str], body: bytes, secret: str, now: float) -> str | None:
+    """What proves a native event."""
+    return prove(NATIVE, Incoming(headers, "", body, now), secret)
+
+
 def as_svix(headers: dict[str, str]) -> dict[str, str]:
     return {name.replace("webhook-", "svix-"): value for name, value in headers.items()}
 
 
 def test_the_published_vector() -> None:
-    assert prove(VECTOR, VECTOR_BODY, VECTOR_SECRET, VECTOR_TIME) == "standard-webhooks"
-    assert prove(as_svix(VECTOR), VECTOR_BODY, VECTOR_SECRET, VECTOR_TIME) == "standard-webhooks"
+    assert native(VECTOR, VECTOR_BODY, VECTOR_SECRET, VECTOR_TIME) == "standard-webhooks"
+    assert native(as_svix(VECTOR), VECTOR_BODY, VECTOR_SECRET, VECTOR_TIME) == "standard-webhooks"
 
 
 @given(st.binary(max_size=100), st.binary(min_size=1, max_size=64))
 def test_what_the_official_library_and_the_local_signer_sign(body: bytes, key: bytes) -> None:
     secret = "whsec_" + base64.b64encode(key).decode()
     headers = signed_headers(secret, "msg_1", body, at=VECTOR_TIME)
-    assert prove(headers, body, secret, VECTOR_TIME) == "standard-webhooks"
+    assert native(headers, body, secret, VECTOR_TIME) == "standard-webhooks"
     if re.fullmatch(rb"[\x20-\x7e]*", body):
         from datetime import UTC, datetime
 
@@ -72,24 +79,24 @@ def test_what_the_official_library_and_the_local_signer_sign(body: bytes, key: b
     ],
 )
 def test_refused_when_anything_is_off(changes: dict[str, str], body: bytes, secret: str) -> None:
-    assert prove({**VECTOR, **changes}, body, secret, VECTOR_TIME) is None
+    assert native({**VECTOR, **changes}, body, secret, VECTOR_TIME) is None
 
 
 @pytest.mark.parametrize("missing", ["webhook-id", "webhook-timestamp", "webhook-signature"])
 def test_refused_when_a_header_is_missing(missing: str) -> None:
     headers = {name: value for name, value in VECTOR.items() if name != missing}
-    assert prove(headers, VECTOR_BODY, VECTOR_SECRET, VECTOR_TIME) is None
+    assert native(headers, VECTOR_BODY, VECTOR_SECRET, VECTOR_TIME) is None
 
 
 def test_headers_of_both_spellings_do_not_mix() -> None:
     mixed = {**as_svix(VECTOR), "webhook-signature": "v1,AAAA"}
-    assert prove(mixed, VECTOR_BODY, VECTOR_SECRET, VECTOR_TIME) is None
+    assert native(mixed, VECTOR_BODY, VECTOR_SECRET, VECTOR_TIME) is None
 
 
 @pytest.mark.parametrize("drift", [-TOLERANCE_SECONDS, TOLERANCE_SECONDS])
 def test_tolerance(drift: int) -> None:
-    assert prove(VECTOR, VECTOR_BODY, VECTOR_SECRET, VECTOR_TIME + drift)
-    assert prove(VECTOR, VECTOR_BODY, VECTOR_SECRET, VECTOR_TIME + drift + (1 if drift > 0 else -1)) is None
+    assert native(VECTOR, VECTOR_BODY, VECTOR_SECRET, VECTOR_TIME + drift)
+    assert native(VECTOR, VECTOR_BODY, VECTOR_SECRET, VECTOR_TIME + drift + (1 if drift > 0 else -1)) is None
 
 
 @pytest.mark.parametrize("timestamp", ["", "now", f"{VECTOR_TIME}.0", f"+{VECTOR_TIME}", "9" * 13, "²", "1_6"])
@@ -101,18 +108,18 @@ def test_a_signed_timestamp_that_is_no_number_is_stale(timestamp: str) -> None:
         "webhook-timestamp": timestamp,
         "webhook-signature": f"v1,{base64.b64encode(signed).decode()}",
     }
-    assert prove(headers, b"{}", VECTOR_SECRET, VECTOR_TIME) is None
+    assert native(headers, b"{}", VECTOR_SECRET, VECTOR_TIME) is None
 
 
 def test_one_right_signature_of_several_is_enough() -> None:
     several = {**VECTOR, "webhook-signature": f"v1,AAAA v2,zzzz  {VECTOR['webhook-signature']} junk"}
-    assert prove(several, VECTOR_BODY, VECTOR_SECRET, VECTOR_TIME)
+    assert native(several, VECTOR_BODY, VECTOR_SECRET, VECTOR_TIME)
 
 
 def test_a_secret_without_prefix_signs_as_its_text() -> None:
     text = "gehört, nicht base64!"
     headers = signed_headers("whsec_" + base64.b64encode(text.encode()).decode(), "m", b"{}", at=VECTOR_TIME)
-    assert prove(headers, b"{}", text, VECTOR_TIME)
+    assert native(headers, b"{}", text, VECTOR_TIME)
 
 
 @pytest.mark.parametrize("padding", ["", "=", "=="])
@@ -125,22 +132,22 @@ def test_what_cannot_be_a_key_is_not_an_empty_one(secret: str) -> None:
     with pytest.raises(BadKey):
         signing_key(secret)
     with pytest.raises(BadKey):
-        prove(VECTOR, VECTOR_BODY, secret, VECTOR_TIME)
+        native(VECTOR, VECTOR_BODY, secret, VECTOR_TIME)
 
 
 @pytest.mark.parametrize("header", ["Bearer s3cret", "bearer s3cret", "BEARER  s3cret "])
 def test_bearer(header: str) -> None:
-    assert prove({"authorization": header}, b"", "s3cret", 0) == "token"
+    assert native({"authorization": header}, b"", "s3cret", 0) == "token"
 
 
 @pytest.mark.parametrize("secret", ["pässwörtà", "geheimÅ", " spaced out "])
 def test_bearer_as_it_is_on_the_wire(secret: str) -> None:
     header = f"Bearer {secret.strip(' ')}".encode().decode("latin-1")
-    assert prove({"authorization": header}, b"", secret, 0) == "token"
+    assert native({"authorization": header}, b"", secret, 0) == "token"
 
 
 def test_bearer_of_a_key_that_cannot_sign() -> None:
-    assert prove({"authorization": "Bearer whsec_"}, b"", "whsec_", 0) == "token"
+    assert native({"authorization": "Bearer whsec_"}, b"", "whsec_", 0) == "token"
 
 
 @pytest.mark.parametrize(
@@ -149,7 +156,7 @@ def test_bearer_of_a_key_that_cannot_sign() -> None:
      "Bearers3cret", "Bearer s3cret,Bearer s3cret", "Bearer ÿ", "Token s3cret"],
 )  # fmt: skip
 def test_not_the_bearer(header: str) -> None:
-    assert prove({"authorization": header}, b"", "s3cret", 0) is None
+    assert native({"authorization": header}, b"", "s3cret", 0) is None
 
 
 @given(
@@ -158,17 +165,16 @@ def test_not_the_bearer(header: str) -> None:
     )
 )
 def test_no_headers_are_an_error_and_none_is_a_proof(headers: dict[str, str]) -> None:
-    assert prove(headers, b"{}", VECTOR_SECRET, VECTOR_TIME) is None
+    assert native(headers, b"{}", VECTOR_SECRET, VECTOR_TIME) is None
 
 
 def test_whether_there_is_a_proof_at_all() -> None:
-    assert has_proof(VECTOR)
-    assert has_proof(as_svix(VECTOR))
-    assert has_proof({"authorization": ""})
-    assert not has_proof({"webhook-id": "x", "webhook-timestamp": "1"})
+    for headers in (VECTOR, as_svix(VECTOR), {"authorization": ""}):
+        assert has_proof(NATIVE, Incoming(headers, "", b"", 0))
+    assert not has_proof(NATIVE, Incoming({"webhook-id": "x", "webhook-timestamp": "1"}, "", b"", 0))
 
 
-def test_delivery_id() -> None:
-    assert delivery_id(VECTOR) == VECTOR["webhook-id"]
-    assert delivery_id(as_svix(VECTOR)) == VECTOR["webhook-id"]
-    assert delivery_id({}) is None
+def test_the_standard_id() -> None:
+    assert standard_id(VECTOR) == VECTOR["webhook-id"]
+    assert standard_id(as_svix(VECTOR)) == VECTOR["webhook-id"]
+    assert standard_id({}) is None
