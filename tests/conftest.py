@@ -29,6 +29,8 @@ class Relay:
     function: Function
     log_file: Path
     session: requests.Session = field(default_factory=requests.Session)
+    #: What must not be in the log, beside the cloud's own secrets.
+    secrets: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.session.trust_env = False
@@ -124,7 +126,8 @@ def _end(relay: Relay) -> None:
     text = relay.log_text()
     cloud = relay.cloud
     # Not by `in` within the assert: pytest would print what it found.
-    leaked = [each for each in (cloud.apify_token, cloud.data_world_token, cloud.relay_secret) if each in text]
+    secrets = (cloud.apify_token, cloud.data_world_token, cloud.relay_secret, *relay.secrets)
+    leaked = [each for each in secrets if each in text]
     assert not len(leaked), "a secret is in the log"
     assert code == 0, text
 

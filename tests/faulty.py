@@ -1,12 +1,17 @@
-"""The function with a fault in it that no input can make: for FUNCTION_SOURCE."""
+"""The function with a fault that no input can make: for FUNCTION_SOURCE; only in updates of FAULTY_PROVIDER, if set."""
 
+import os
 from typing import Any
 
 from handlers.deliver import Deliverer
 from main import relay as relay
 
+_deliver = Deliverer.deliver
 
-def _fail(self: Deliverer, update: Any, *_: Any) -> None:
+
+def _fail(self: Deliverer, update: Any, *rest: Any) -> Any:
+    if update.provider != os.environ.get("FAULTY_PROVIDER", update.provider):
+        return _deliver(self, update, *rest)
     secrets = [each.secret.text for each in self._secrets._kept.values()]
     try:
         raise LookupError(f"{secrets} {update.body}")
