@@ -19,7 +19,7 @@ MAX_STEPS = 100_000
 #: Levels of lists and objects in a value.
 _MAX_DEPTH = 128
 #: What all values that are made for one event come to, in texts of the largest size.
-_MAX_TEXTS = 64
+_MAX_TEXTS = 16
 #: Bits of a whole number: a double holds no larger one.
 _MAX_BITS = 1024
 
@@ -36,7 +36,7 @@ class TooMuch(Failed):
 class Budget:
     """What is left for the templates of one event, and whether its time is up.
 
-    `text` is the size of the largest value in characters; a list, an object or a number counts as one more.
+    `text` is the size of the largest value, in characters of JSON, more or less.
     """
 
     text: int
@@ -45,7 +45,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         self._made = self.text * _MAX_TEXTS
-        self._written = self.text
+        self._written = self.text + 1
 
     def check(self) -> None:
         """Raises TooMuch when the time is up."""
@@ -102,6 +102,13 @@ def _iterated(value: Any) -> Iterable[Any]:
     return found
 
 
+def check_json(*values: object) -> None:
+    """Raises Failed for what is no value of JSON's, but of Jinja2's: a loop."""
+    for value in values:
+        if not isinstance(value, str | int | float | dict | list | tuple | Undefined | None):
+            _no_json(value)
+
+
 def _no_json(value: object) -> NoReturn:
     raise Failed(f"It makes a {type(value).__name__}, which JSON has no value for.")
 
@@ -110,12 +117,15 @@ def _size(value: Any, most: int, depth: int) -> int:
     """The size of `value`, counted only as far as it is at most `most`. Raises TooMuch, Failed."""
     if isinstance(value, str):
         size = len(value) + 1
-    elif isinstance(value, bool | float | None):
-        size = 1
+    elif isinstance(value, bool | None):
+        size = 5
+    elif isinstance(value, float):
+        size = len(repr(value))
     elif isinstance(value, int):
-        if value.bit_length() > _MAX_BITS:
+        bits = value.bit_length()
+        if bits > _MAX_BITS:
             raise TooMuch("It makes a number that is out of range.")
-        size = 1
+        size = bits * 3 // 10 + 1
     elif isinstance(value, dict | list | tuple):
         if depth >= _MAX_DEPTH:
             raise TooMuch(f"It makes a value of more than {_MAX_DEPTH} levels.")

@@ -1,45 +1,26 @@
 """The language of templates: Jinja2, made small enough to vouch for.
 
-A template's tree is vetted against a list of what there is, then rewritten, so that whatever makes a value is a call
-of `schemas.bounds`: loops, `~`, and the lists and objects that a template writes itself. Nothing is computed while a
-template is compiled.
+A template's tree, which `schemas.vetting` has held against a list of what there is, is rewritten, so that whatever
+makes a value is a call of `schemas.bounds`: loops, `~`, slices, and the lists and objects that a template writes
+itself. Nothing is computed while a template is compiled.
 """
 
-from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from jinja2 import ChainableUndefined, StrictUndefined, Undefined, meta, nodes, pass_context
+from jinja2 import ChainableUndefined, StrictUndefined, Undefined, nodes, pass_context
 from jinja2.runtime import Context, LoopContext
 from jinja2.sandbox import SandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
 from schemas import filters
-from schemas.bounds import Budget, Failed, TooMuch, as_json, as_text
-from schemas.strict import closest
+from schemas.bounds import Budget, Failed, TooMuch, as_text
 from schemas.strict_json import shown
 
 #: What a template can name; anything else is a mistake when it is compiled.
 VARIABLES = ("event", "headers")
 
-# Nodes of a template's tree: what a person writes has dozens.
-_MOST_NODES = 10_000
-# Python's own parser takes seconds to refuse what is nested a few hundred levels deep.
-_MAX_DEPTH = 64
-TOO_DEEP = f"Is nested too deeply; there may be {_MAX_DEPTH} levels."
 _LOOP = {"index", "index0", "revindex", "revindex0", "first", "last", "length", "previtem", "nextitem"}
-_STATEMENTS = (nodes.Template, nodes.Output, nodes.TemplateData, nodes.If, nodes.For, nodes.Assign)
-_EXPRESSIONS = (
-    nodes.Name, nodes.Const, nodes.List, nodes.Tuple, nodes.Dict, nodes.Pair, nodes.Keyword, nodes.Getattr,
-    nodes.Getitem, nodes.Slice, nodes.CondExpr, nodes.Filter, nodes.Test, nodes.Compare, nodes.Operand, nodes.And,
-    nodes.Or, nodes.Not, nodes.Neg, nodes.Pos, nodes.Add, nodes.Sub, nodes.Mul, nodes.Div, nodes.FloorDiv, nodes.Mod,
-    nodes.Pow, nodes.Concat,
-)  # fmt: skip
-_AVAILABLE = frozenset((*_STATEMENTS, *_EXPRESSIONS))
-
-
-class Mistake(Exception):
-    """A template can't be used, whatever the payload."""
 
 
 class _Missing(ChainableUndefined, StrictUndefined):
@@ -61,8 +42,7 @@ class _Environment(SandboxedEnvironment):
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         """`event['key']`, `event.list[0]`, or missing."""
-        if isinstance(argument, Undefined):
-            str(argument)  # which says what is missing
+        filters.present(argument)
         if isinstance(obj, Undefined):
             return obj
         is_key = isinstance(obj, dict) and isinstance(argument, str)
@@ -72,28 +52,36 @@ class _Environment(SandboxedEnvironment):
                 return obj[argument]
         except LookupError:
             pass
-        return self.undefined(f"{argument if _is_plain(argument) else shown(str(argument))} is missing.")
+        return self.undefined(_missing(argument))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """An operator's value, refused before it is made where it would be too large."""
         budget: Budget = context[filters.BUDGET]
         budget.check()
-        for each in (left, right):
-            if isinstance(each, Undefined):
-                str(each)
+        filters.present(left, right)
         if operator == "*":
             for value, times in ((left, right), (right, left)):
                 if isinstance(value, str | list | tuple) and isinstance(times, int):
                     budget.room(len(value) * times)
         if operator == "**" and isinstance(left, int) and isinstance(right, int):
             _check_power(left, right)
-        if operator == "%" and not isinstance(left, int | float):
+        if operator == "%" and isinstance(left, str):
             raise Failed("% is for numbers; texts are put together with ~.")
         return budget.measured(super().call_binop(context, operator, left, right))
 
 
-def _is_plain(argument: object) -> bool:
-    return isinstance(argument, int) or (isinstance(argument, str) and argument.replace("-", "_").isidentifier())
+class _Computed(str):
+    """A key that the template computes: it may be the payload's text, and is shown to nobody."""
+
+    __slots__ = ()
+
+
+def _missing(key: object) -> str:
+    if isinstance(key, _Computed) or not isinstance(key, str | int):
+        return "What its key is computed to be is missing."
+    if isinstance(key, int) or key.replace("-", "_").isidentifier():
+        return f"{key} is missing."
+    return f"{shown(key)} is missing."
 
 
 def _check_power(base: int, exponent: int) -> None:
@@ -119,10 +107,18 @@ def _counted(context: Context, value: Any) -> Any:
         yield each
 
 
-def _present(value: Any) -> Any:
-    if isinstance(value, Undefined):
-        str(value)  # which says what is missing
+@pass_context
+def _present(context: Context, value: Any) -> Any:
+    """What is compared, or cut by: it is there."""
+    budget: Budget = context[filters.BUDGET]
+    budget.check()
+    filters.present(value)
     return value
+
+
+def _key(value: Any) -> Any:
+    """A key that the template computes."""
+    return _Computed(value) if isinstance(value, str) else value
 
 
 @pass_context
@@ -143,11 +139,11 @@ ENVIRONMENT.globals = {}
 ENVIRONMENT.tests = dict(filters.TESTS)
 ENVIRONMENT.filters = {
     **filters.FILTERS,
-    **filters.ORIGINALS,
     "=concatenated": _internal(filters.concatenated),
     "=counted": _counted,
     "=made": _internal(lambda _, value: value),
     "=present": _present,
+    "=key": _key,
 }
 
 
@@ -176,7 +172,17 @@ class Bounded(NodeTransformer):
 
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
         self.generic_visit(node)
-        return _called("=made", node) if isinstance(node.arg, nodes.Slice) else node
+        if isinstance(node.arg, nodes.Slice):
+            return _called("=made", node)
+        node.arg = _called("=key", node.arg)
+        return node
+
+    def visit_Slice(self, node: nodes.Slice) -> nodes.Node:
+        self.generic_visit(node)
+        for part in ("start", "stop", "step"):
+            if getattr(node, part) is not None:
+                setattr(node, part, _called("=present", getattr(node, part)))
+        return node
 
     def _made(self, node: nodes.Expr) -> nodes.Node:
         self.generic_visit(node)
@@ -190,55 +196,3 @@ def _called(name: str, value: nodes.Node) -> nodes.Expr:
     if isinstance(value, nodes.Const):
         return value
     return nodes.Filter(value, name, [], [], None, None, lineno=value.lineno)
-
-
-def vet(tree: nodes.Template) -> None:
-    """Raises Mistake for what isn't there: names, filters, tests, statements."""
-    for count, (node, depth) in enumerate(_walk(tree), start=1):
-        if count > _MOST_NODES:
-            raise Mistake(f"Is too large: it has more than {_MOST_NODES} parts.")
-        if depth > _MAX_DEPTH:
-            raise Mistake(TOO_DEEP)
-        if type(node) not in _AVAILABLE or (isinstance(node, nodes.For) and node.recursive):
-            raise Mistake(_unavailable(node))
-        if isinstance(node, nodes.Filter):
-            _known("filter", node.name, filters.FILTERS)
-        elif isinstance(node, nodes.Test):
-            _known("test", node.name, filters.TESTS)
-        elif isinstance(node, nodes.Const):
-            _number(node.value)
-    # `self` is a template's own blocks, which there are none of, and so is never undeclared.
-    undeclared = meta.find_undeclared_variables(tree) | {each.name for each in tree.find_all(nodes.Name)} & {"self"}
-    for name in sorted(undeclared - set(VARIABLES)):
-        hint = closest(name, VARIABLES)
-        known = f"did you mean {hint}?" if hint else "there are event and headers."
-        raise Mistake(f"There is no {shown(name)} here; {known}")
-
-
-def _walk(tree: nodes.Node) -> Iterator[tuple[nodes.Node, int]]:
-    """Every node with its level, the upper ones first."""
-    waiting = deque([(tree, 1)])
-    while waiting:
-        node, depth = waiting.popleft()
-        yield node, depth
-        waiting.extend((child, depth + 1) for child in node.iter_child_nodes())
-
-
-def _unavailable(node: nodes.Node) -> str:
-    if isinstance(node, nodes.Call):
-        return "There are no calls here, as x(); there are filters, as event.x | date, and | default('y')."
-    return f"There is no {type(node).__name__} here (line {node.lineno})."
-
-
-def _number(value: object) -> None:
-    try:
-        as_json(Budget(text=1).measured(value) if isinstance(value, int | float) else None)
-    except Failed:
-        raise Mistake("It holds a number that is out of range.") from None
-
-
-def _known(kind: str, name: str, known: Collection[str]) -> None:
-    if name not in known:
-        hint = closest(name, known)
-        listed = f"did you mean {hint}?" if hint else f"there are {', '.join(sorted(known))}."
-        raise Mistake(f"There is no {kind} {shown(name)} here; {listed}")

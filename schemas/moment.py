@@ -14,7 +14,7 @@ _MOMENT = re.compile(
     re.ASCII,
 )
 # Fewer digits are something else, as 20261122.
-_EPOCH = re.compile(r"(?P<seconds>[1-9]\d{9})(?P<milliseconds>\d{3})?(?:\.\d+)?", re.ASCII)
+_EPOCH = re.compile(r"(?P<seconds>[1-9]\d{9})(?P<milliseconds>\d{3})?(?:(?P<fraction>\.\d{1,9})\d*)?", re.ASCII)
 
 
 def moment(value: object) -> datetime | None:
@@ -24,8 +24,9 @@ def moment(value: object) -> datetime | None:
     text = str(value).strip()
     try:
         if epoch := _EPOCH.fullmatch(text):
-            milliseconds = timedelta(milliseconds=int(epoch["milliseconds"] or 0))
-            return datetime.fromtimestamp(int(epoch["seconds"]), UTC) + milliseconds
+            part = float(epoch["fraction"] or 0)
+            rest = timedelta(milliseconds=int(epoch["milliseconds"]) + part) if epoch["milliseconds"] else None
+            return datetime.fromtimestamp(int(epoch["seconds"]), UTC) + (rest or timedelta(seconds=part))
         found = _MOMENT.fullmatch(text)
         return _utc(found) if found else None
     except (ValueError, OverflowError):
@@ -35,7 +36,7 @@ def moment(value: object) -> datetime | None:
 def _utc(found: re.Match[str]) -> datetime:
     time = found["time"] or "00:00"
     # A leap second is a moment too, but not one that datetime knows.
-    leap = time.endswith(":60")
+    leap = time[6:] == "60"
     plain = datetime.fromisoformat(f"{found['date']}T{time[:-2]}59" if leap else f"{found['date']}T{time}")
     micros = int((found["fraction"] or "0")[:6].ljust(6, "0"))
     zone = (found["zone"] or "Z").upper()

@@ -9,7 +9,6 @@ from marshmallow.exceptions import SCHEMA
 
 from schemas import templates, trees
 from schemas.config import Config, ConfigError, Hook, UpdateTemplate
-from schemas.dialect import Mistake
 from schemas.event import EventSchema
 from schemas.reference import Reference, ReferenceList
 from schemas.strict import UNKNOWN, StrictSchema, flatten, matches, one_of, step
@@ -17,6 +16,7 @@ from schemas.strict_json import JSON
 from schemas.strict_yaml import parse
 from schemas.templates import Template
 from schemas.trees import Tree, Wrong
+from schemas.vetting import Mistake
 
 _NAME = matches(r"[a-z0-9][a-z0-9-]{0,62}", "Must be 1 to 63 of a-z, 0-9 and '-', not first a '-'.")
 _PATTERN = matches(r"[A-Za-z0-9_.~/*-]+", "Must be provider:dataset, where '*' stands for any characters.")

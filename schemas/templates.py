@@ -5,17 +5,27 @@ from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import Template as CompiledTemplate
-from jinja2 import TemplateError, TemplateSyntaxError, UndefinedError, nodes
+from jinja2 import TemplateError, UndefinedError, nodes
 
 from schemas import filters
 from schemas.bounds import Budget, Failed, as_json
-from schemas.dialect import ENVIRONMENT, TOO_DEEP, Bounded, Mistake, vet
+from schemas.dialect import ENVIRONMENT, Bounded
 from schemas.strict_json import JSON
+from schemas.vetting import TOO_DEEP, Mistake, parsed
 
 _OPENINGS = ("{{", "{%", "{#")
 _RESULT = "result"
 # What goes wrong while a template is computed: what Jinja2 says, and what Python says of values that don't fit.
-_FAILURES = (TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+_FAILURES = (
+    TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 
 class Missing(Failed):
@@ -106,16 +116,7 @@ def _assignment(expression: nodes.Expr) -> nodes.Template:
 def _parsed(text: str, most: int) -> nodes.Template:
     if len(text) > most:
         raise Mistake(f"Must be at most {most} characters (RELAY_MAX_BODY_BYTES).")
-    try:
-        tree = ENVIRONMENT.parse(text)
-        vet(tree)
-        return tree
-    except TemplateSyntaxError as error:
-        raise Mistake(f"Is no template: {error.message} (line {error.lineno}).") from None
-    except RecursionError:
-        raise Mistake(TOO_DEEP) from None
-    except (ValueError, OverflowError) as error:
-        raise Mistake(f"Is no template ({type(error).__name__}).") from None
+    return parsed(text)
 
 
 def _compiled(text: str, tree: nodes.Template, *, native: bool) -> Template:
@@ -123,7 +124,8 @@ def _compiled(text: str, tree: nodes.Template, *, native: bool) -> Template:
         rewritten = Bounded().visit(tree)
         code = ENVIRONMENT.compile(rewritten)
         return Template(text, native, CompiledTemplate.from_code(ENVIRONMENT, code, {}))
-    except TemplateSyntaxError as error:
+    except TemplateError as error:
         raise Mistake(f"Is no template: {error.message}.") from None
     except (RecursionError, MemoryError, SyntaxError):
+        # Of loops Python takes 20 in each other.
         raise Mistake(TOO_DEEP) from None

@@ -5,10 +5,10 @@ from typing import TypeAlias
 
 from schemas import templates
 from schemas.bounds import Budget, Failed
-from schemas.dialect import Mistake
 from schemas.strict import step
 from schemas.strict_json import JSON
 from schemas.templates import Template
+from schemas.vetting import Mistake
 
 Tree: TypeAlias = "dict[str, Tree] | list[Tree] | Template | str | int | float | bool | None"
 

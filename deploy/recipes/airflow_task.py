@@ -1,8 +1,9 @@
-"""An Airflow task that says what its DAG has made, and fails when the record isn't updated. For Airflow 3.
+"""An Airflow task that says what its DAG has made, and fails when the record isn't updated. For Airflow 3.2 or newer.
 
 In Airflow (Admin > Connections > Add, or the variable AIRFLOW_CONN_DATASET_RELAY): the connection `dataset_relay`,
-of type HTTP, with the function's address as its host (https://YOUR-FUNCTION) and as its password the secret that
-RELAY_SECRET refers to. Nothing else is set on Airflow's side; the function needs DATA_WORLD_TOKEN or APIFY_TOKEN.
+of type HTTP or Generic, with the function's address as its host (https://YOUR-FUNCTION) and as its password the
+secret that RELAY_SECRET refers to. Nothing else is set on Airflow's side; the function needs DATA_WORLD_TOKEN or
+APIFY_TOKEN.
 
 Put this file into the DAGs folder, and `update_dataset` at the end of your own DAG. It posts a native event: no hook
 is needed. What asks to try again is left to the task's own retries; what doesn't fails at once.
@@ -12,15 +13,15 @@ from datetime import timedelta
 from typing import Any
 
 import requests
-from airflow.sdk import BaseHook, dag, get_current_context, task
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk import Connection, dag, get_current_context, task
+from airflow.sdk.exceptions import AirflowFailException
 
 
-@task(retries=5, retry_delay=timedelta(seconds=30), retry_exponential_backoff=True)
+@task(retries=5, retry_delay=timedelta(seconds=30), retry_exponential_backoff=2)
 def update_dataset(provider: str, dataset: str, update: dict[str, Any]) -> Any:
     """Updates the record of `dataset`; what the platform answers is the task's result."""
-    relay = BaseHook.get_connection("dataset_relay")
-    run = get_current_context()["task_instance"]
+    relay = Connection.get("dataset_relay")
+    run = get_current_context()["ti"]
     event = {
         # The same for each try, so that the function's log shows them together.
         "id": f"{run.dag_id}/{run.task_id}/{run.run_id}"[:200],
@@ -35,14 +36,17 @@ def update_dataset(provider: str, dataset: str, update: dict[str, Any]) -> Any:
         timeout=30,
         allow_redirects=False,
     )
-    if answer.ok and answer.status_code < 300:
+    if answer.status_code < 300:
         return answer.json() if answer.content else None
     try:
         problem = answer.json()
     except ValueError:
-        problem = {"detail": answer.reason, "retryable": answer.status_code >= 500}
-    said = f"{answer.status_code}: {problem.get('detail')} {problem.get('errors', '')}"
-    raise (AirflowException if problem.get("retryable") else AirflowFailException)(said)
+        # Not the function's own answer, but of something before it.
+        problem = {}
+    said = f"{answer.status_code}: {problem.get('detail', answer.reason)} {problem.get('errors', '')}".rstrip()
+    if problem.get("retryable", answer.status_code == 429 or answer.status_code >= 500):
+        raise RuntimeError(said)
+    raise AirflowFailException(said)
 
 
 @dag(schedule=None)
@@ -51,7 +55,11 @@ def publish_products() -> None:
     update_dataset(
         "data.world",
         "acme/products",
-        {"summary": "Built by Airflow's run {{ run_id }} on {{ ts }}.", "tags": ["products", "daily"]},
+        # Not `ts`: a run that an asset has started has no logical date, and so no `ts`.
+        {
+            "summary": "Built by Airflow's run {{ run_id }} on {{ dag_run.run_after | ts }}.",
+            "tags": ["products", "daily"],
+        },
     )
 
 
