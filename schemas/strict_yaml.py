@@ -77,7 +77,7 @@ class _Reading:
         return found
 
     def _scalar(self, node: yaml.ScalarNode, path: str) -> JSON:
-        text, kind = str(node.value), node.tag.removeprefix(_TAG)
+        text, kind = _paired(str(node.value)), node.tag.removeprefix(_TAG)
         if kind != "str" and not (kind in _PLAIN and _PLAIN[kind].match(text)):
             self.wrong(path, f"Has the tag {shown(node.tag)}, which is not taken", node)
         elif any("\ud800" <= character <= "\udfff" for character in text):
@@ -91,6 +91,13 @@ class _Reading:
                 return int(text) if kind == "int" else float(text)
             self.wrong(path, "Is a number that is out of range", node)
         return text
+
+
+def _paired(text: str) -> str:
+    r"""`text` with the pairs that JSON's escapes (`\ud83d\ude00`) are made one character of."""
+    if not any("\ud800" <= character <= "\udfff" for character in text):
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
 
 
 def parse(text: str) -> tuple[JSON, dict[str, list[str]]]:

@@ -667,6 +667,7 @@ def test_the_largest_payload_fits() -> None:
         "{{ event | string }}",
         "x{{ event }}",
         "{{ 1 == 2 }}",
+        "{{ event is string }}",
     ],
 )
 def test_the_time_is_looked_at(text: str) -> None:
