@@ -104,7 +104,15 @@ def test_requirements_hold_what_pyproject_names() -> None:
     assert not development & set(run)
 
 
-@pytest.mark.parametrize("path", ["requirements.txt", "tests/requirements.txt"])
+def test_airflow_has_requirements_of_its_own() -> None:
+    """What it needs is at odds with what the function and its tests need: no file holds both."""
+    (wanted,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["airflow"]
+    name, _, version = wanted.partition("==")
+    assert pins(ROOT / "tests/airflow.txt")[name] == version
+    assert name not in pins(ROOT / "tests/requirements.txt")
+
+
+@pytest.mark.parametrize("path", ["requirements.txt", "tests/requirements.txt", "tests/airflow.txt"])
 def test_requirements_are_pinned_and_hashed_without_addresses(path: str) -> None:
     text = (ROOT / path).read_text()
     entries = re.split(r"\n(?=[a-z0-9])", text.split("make lock\n")[1].strip())

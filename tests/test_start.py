@@ -9,6 +9,7 @@ import pytest
 
 from deploy.local.cloud import ROOT, Cloud, Function, free_port
 from tests.conftest import Launch, Relay
+from tests.hooks import hook, update, written
 
 TOKEN = "apify_api_abcdefghijklmnopqrstuvwxyz0123456789"
 
@@ -50,6 +51,44 @@ def test_bad_settings_stop_the_start_all_at_once(tmp_path: Path) -> None:
     }
     assert TOKEN not in said
     assert "Traceback" not in said
+
+
+def test_mistakes_in_the_configuration_stop_the_start_all_at_once(tmp_path: Path) -> None:
+    broken = hook(update("apify", "a b", {"nam": "{{ evnt.x }}"}), sender="githib", secret="env:NOT_SET")
+    path = written(tmp_path, {"a": broken, "B": hook(update("apify", "abc", {"name": None}), secret=TOKEN)})
+    code, said = start(tmp_path, RELAY_CONFIG=path)
+    assert code == 1
+    lines = said.splitlines()
+    assert lines[0] == "dataset-relay can't start:"
+    assert [line.partition(f"  {path}: ")[2].split(": ")[:2] for line in lines[1:]] == [
+        ["hook a", "sender"],
+        ["hook a", "secret"],
+        ["hook a", "updates.0.update.nam"],
+        ["hook a", "updates.0.dataset"],
+        ["hook B", "The hook's name"],
+        ["hook B", "secret"],
+    ]
+    assert TOKEN not in said
+    assert "Traceback" not in said
+
+
+def test_a_configuration_that_is_named_must_be_there(tmp_path: Path) -> None:
+    code, said = start(tmp_path, RELAY_CONFIG=str(tmp_path / "missing.yaml"))
+    assert (code, said.splitlines()[1]) == (
+        1,
+        f"  {tmp_path}/missing.yaml: Can't be read: No such file or directory.",
+    )
+
+
+def test_a_template_that_would_take_all_memory_stops_the_start(tmp_path: Path) -> None:
+    """What is folded while compiling, too: a plain sandbox makes the text before anybody can say no."""
+    hooks = {
+        "a": hook(update("apify", "abc", {"name": "{{ 'a' | center(4000000000) }}"}), secret="env:S"),
+        "b": hook(update("apify", "abc", {"name": "{{ " + "(" * 900 + "1" + ")" * 900 + " }}"}), secret="env:S"),
+    }
+    code, said = start(tmp_path, RELAY_CONFIG=written(tmp_path, hooks), S="s")
+    assert code == 1
+    assert [line.split(": ")[1] for line in said.splitlines()[1:]] == ["hook a", "hook b"]
 
 
 def test_certificates_that_are_not_there_stop_the_start(tmp_path: Path) -> None:
