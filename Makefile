@@ -16,7 +16,7 @@ demo: .venv/run  ## see both updates happen, on this machine alone
 run: .venv/run  ## leave it all running, with curl lines to paste
 	@$(BIN)/python -m deploy.local.run
 
-test: .venv/dev lint  ## everything that must pass
+test: .venv/dev .venv/airflow/done lint  ## everything that must pass
 	@echo "== tests: the real server, real sockets"
 	@$(BIN)/pytest -n 2 --cov --cov-report= $(PYTEST_ARGS)
 	@echo "== branch coverage of what is pure"
@@ -37,6 +37,9 @@ lock: .venv/dev  ## compile the requirements from pyproject.toml
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate \
 	    --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(LOCK_ARGS) \
 	    --no-strip-extras --group dev -c requirements.txt -o tests/requirements.txt
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate \
+	    --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(LOCK_ARGS) \
+	    --group airflow -o tests/airflow.txt
 
 clean:  ## remove what the others built
 	find . -name __pycache__ -not -path './.venv/*' -exec rm -rf {} +
@@ -56,4 +59,11 @@ clean:  ## remove what the others built
 .venv/dev: tests/requirements.txt .venv/run
 	@echo "== installing what the tests need (two minutes on a slow line)"
 	@$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r tests/requirements.txt
+	@touch $@
+
+# Apart from all else: Airflow brings versions of its own of what the function and its tests need.
+.venv/airflow/done: tests/airflow.txt | .venv/dev
+	@echo "== installing Airflow, for the test of its recipe (a minute on a slow line)"
+	@$(BIN)/uv venv -q --clear --python $(BIN)/python .venv/airflow
+	@$(BIN)/uv pip install -q --require-hashes --python .venv/airflow -r tests/airflow.txt
 	@touch $@

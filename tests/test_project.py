@@ -134,7 +134,7 @@ def test_the_readme_has_every_setting_and_its_default() -> None:
     source = (ROOT / "schemas/settings.py").read_text()
     names = set(re.findall(r'"((?:RELAY|SECRET_MANAGER)_[A-Z_]+|LOG_LEVEL|THREADS|GOOGLE_CLOUD_PROJECT)":', source))
     names |= {"APIFY_TOKEN", "APIFY_BASE_URL", "DATA_WORLD_TOKEN", "DATA_WORLD_BASE_URL"}
-    assert len(names) == 14
+    assert len(names) == 15
     for name in names:
         assert f"`{name}`" in READ_ME
 

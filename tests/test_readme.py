@@ -11,8 +11,12 @@ from typing import Any
 
 import pytest
 
-from deploy.local.cloud import DATA_WORLD_OWNER, ROOT, free_port
+from deploy.local.cloud import DATA_WORLD_OWNER, ROOT, Cloud, free_port, secret_name
+from handlers.senders import SENDERS
+from schemas.filters import FILTERS
 from tests.conftest import Relay, assert_problem, unique
+from tests.hooks import call
+from tests.payloads import github_workflow
 
 TEXT = (ROOT / "README.md").read_text()
 
@@ -117,3 +121,45 @@ def test_the_upload(tmp_path: Path) -> None:
         path.relative_to(ROOT).as_posix() for top in ("handlers", "schemas") for path in (ROOT / top).rglob("*.py")
     }
     assert files == {"main.py", "requirements.txt", "deploy/relay.yaml"} | product
+
+
+def test_the_hook(launch: Any, tmp_path: Path) -> None:
+    """The hook of the README, as it stands, with the secrets that it names."""
+    (text,) = blocks("hook")
+    path = tmp_path / "relay.yaml"
+    path.write_text(text)
+    cloud = Cloud().start()
+    for name, secret in (("github-webhook-secret", "made up"), ("janes-apify-token", cloud.apify_token)):
+        cloud.secret_manager.add_version(secret_name(name), secret)
+    cloud.data_world.add("acme/products")
+    dataset = cloud.apify.add("jane", "products")
+    relay = launch(on=cloud, RELAY_CONFIG=str(path), APIFY_TOKEN=None)
+    payload = github_workflow()
+    payload["repository"]["name"] = "products"
+    answer = call(relay, "build-products", payload, sender="github", secret="made up")
+    assert answer.status_code == 200, answer.text
+    assert cloud.data_world.datasets["acme/products"]["summary"] == "Built by run 214 on 2026-11-22."
+    assert cloud.apify.datasets[dataset]["generalAccess"] == "ANYONE_WITH_NAME_CAN_READ"
+    cloud.stop()
+
+
+def test_the_check_commands(tmp_path: Path) -> None:
+    (script,) = blocks("check")
+    payload = tmp_path / "payload.json"
+    payload.write_text(json.dumps(github_workflow()))
+    script = script.replace(".venv/bin/python", sys.executable).replace("payload.json", str(payload))
+    done = subprocess.run(
+        ["bash", "-e", "-c", script],
+        env={"PATH": os.environ["PATH"]}, cwd=ROOT, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("deploy/relay.yaml: no mistakes, 0 hooks.\nDelivery: ")
+    assert "1  PATCH https://api.data.world/v0/datasets/acme/products" in done.stdout
+
+
+def test_the_senders_and_the_filters() -> None:
+    for sender in SENDERS:
+        assert f"`{sender}`" in TEXT
+    prose = re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL)
+    named = set(re.findall(r"[a-z_]+", " ".join(re.findall(r"`[^`]+`", prose))))
+    assert set(FILTERS) - {"d", "count"} <= named

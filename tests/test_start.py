@@ -64,6 +64,7 @@ def test_mistakes_in_the_configuration_stop_the_start_all_at_once(tmp_path: Path
         ["hook a", "sender"],
         ["hook a", "secret"],
         ["hook a", "updates.0.update.nam"],
+        ["hook a", "updates.0.update.nam"],
         ["hook a", "updates.0.dataset"],
         ["hook B", "The hook's name"],
         ["hook B", "secret"],
