@@ -38,8 +38,8 @@ class Exchange:
     #: Several updates, as the log has them.
     updates: Sequence[Mapping[str, Any]] = ()
     outcome: str | None = None
-    #: Why an event is ignored, and whether that may be a mistake of ours.
-    ignored: str | None = None
+    #: Why an event is ignored, or failed; and whether that it is ignored may be a mistake of ours.
+    said: str | None = None
     is_odd: bool = False
     dry_run: bool = False
     #: An exception that nobody expected.
@@ -48,11 +48,13 @@ class Exchange:
 
     def note(self, outcomes: Sequence[Outcome[Any]]) -> None:
         """Keeps what became of a hook's updates; of a single one, where a native event's would be."""
-        self.updates = logged(outcomes)
         self.fault = next((each.fault for each in outcomes if each.fault), None)
-        if len(outcomes) == 1:
-            (only,) = outcomes
-            self.provider, self.dataset, self.progress = only.update.provider, only.update.dataset, only.progress
+        if len(outcomes) > 1:
+            self.updates = logged(outcomes)
+            return
+        (only,) = outcomes
+        self.provider, self.dataset, self.progress = only.update.provider, only.update.dataset, only.progress
+        self.said = only.problem.detail if only.problem else None
 
     def log(self, status: int, problem: Problem | None, project: str | None) -> None:
         """Writes the request's line."""
@@ -87,15 +89,10 @@ class Exchange:
             "%s %s: %s",
             self.request.method,
             path,
-            problem.detail if problem else self._said(),
+            problem.detail if problem else self.said or ("dry run" if self.dry_run else self.outcome or "answered"),
             exc_info=self.fault,
             extra={"fields": {name: value for name, value in entry.items() if value is not None}},
         )
-
-    def _said(self) -> str:
-        if self.ignored:
-            return self.ignored
-        return "dry run" if self.dry_run else self.outcome or "answered"
 
 
 def _level(status: int) -> int:

@@ -147,7 +147,7 @@ class Receiver:
         budget = Budget(self._settings.max_body_bytes, expired=lambda: not deadline.remaining())
         found = hooks.read(hook, payload, exchange.headers, self._schemas, budget)
         if isinstance(found, hooks.Ignored):
-            exchange.outcome, exchange.ignored, exchange.is_odd = "ignored", found.why, found.is_odd
+            exchange.outcome, exchange.said, exchange.is_odd = "ignored", found.why, found.is_odd
             return json_response(200, {"ignored": found.why})
         self._check_tokens(found)
         if dry_run:

@@ -27,12 +27,15 @@ def test_demo() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     said = done.stdout
     assert done.stderr == ""
-    assert said.count("200 OK") == 2
+    assert said.count("200 OK") == 3
     assert "PUT /v2/datasets/jane~products-staging" in said
     assert "PATCH /v0/datasets/acme/products" in said
     assert "Größe, 価格, 💶" in said
-    assert said.count("✓ says what the update says") == 2
-    assert said.count('"outcome": "delivered"') == 2
+    assert said.count("✓ says what the update says") == 3
+    assert said.count('"outcome": "delivered"') == 3
+    assert "POST http://127.0.0.1:" in said
+    assert "/hooks/github-workflow" in said
+    assert "Built by [Build #214]" in said
     assert "\x1b[" not in said
     assert not re.search(r"Bearer [A-Za-z0-9]", said)
     assert "apify_api_" not in said
