@@ -1,7 +1,7 @@
 """A JSON value whose strings may be templates: compiled once, judged as far as it is literal, rendered per event."""
 
-from collections.abc import Iterator, Mapping
-from typing import TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 from schemas import templates
 from schemas.bounds import Budget, Failed
@@ -21,49 +21,56 @@ _BROKEN = templates.template("{{ event }}", most=11)
 
 def compiled(value: JSON, path: str, most: int, mistakes: Wrong) -> Tree:
     """`value`, which stands at `path`, with its templates compiled; what is wrong with them goes into `mistakes`."""
-    if isinstance(value, dict):
-        return {key: compiled(each, f"{path}.{step(key)}", most, mistakes) for key, each in value.items()}
-    if isinstance(value, list):
-        return [compiled(each, f"{path}.{position}", most, mistakes) for position, each in enumerate(value)]
-    if not (isinstance(value, str) and templates.is_template(value)):
-        return value
-    try:
-        return templates.template(value, most)
-    except Mistake as mistake:
-        mistakes[path] = [str(mistake)]
-        return _BROKEN
+
+    def leaf(each: JSON, place: str) -> Tree:
+        if not (isinstance(each, str) and templates.is_template(each)):
+            return each
+        try:
+            return templates.template(each, most)
+        except Mistake as mistake:
+            mistakes[place] = [str(mistake)]
+            return _BROKEN
+
+    return _mapped(value, path, leaf)
 
 
 def blank(tree: Tree) -> JSON:
     """`tree` with nothing in place of what templates will make: what breaks a rule even so breaks it always."""
-    if isinstance(tree, Template):
-        return ""
-    if isinstance(tree, dict):
-        return {key: blank(each) for key, each in tree.items()}
-    if isinstance(tree, list):
-        return [blank(each) for each in tree]
-    return tree
+    return _mapped(tree, "", lambda each, _: "" if isinstance(each, Template) else each)
 
 
-def places(tree: Tree, path: str) -> Iterator[str]:
+def places(tree: Tree, path: str) -> list[str]:
     """The paths of the templates in `tree`, which stands at `path`."""
-    if isinstance(tree, Template):
-        yield path
-    elif isinstance(tree, dict | list):
-        for key, each in tree.items() if isinstance(tree, dict) else enumerate(tree):
-            yield from places(each, f"{path}.{step(key)}")
+    found = []
+
+    def leaf(each: Tree, place: str) -> None:
+        if isinstance(each, Template):
+            found.append(place)
+
+    _mapped(tree, path, leaf)
+    return found
 
 
 def rendered(tree: Tree, path: str, variables: Mapping[str, JSON], budget: Budget, failures: Wrong) -> JSON:
     """What `tree`, which stands at `path`, makes of `variables`; what fails goes into `failures`."""
+
+    def leaf(each: Any, place: str) -> JSON:
+        if not isinstance(each, Template):
+            literal: JSON = each
+            return literal
+        try:
+            return each.render(variables, budget)
+        except Failed as failure:
+            failures[place] = [str(failure)]
+            return None
+
+    return _mapped(tree, path, leaf)
+
+
+def _mapped(tree: Any, path: str, leaf: Callable[[Any, str], Any]) -> Any:
+    """`tree`, which stands at `path`, with what `leaf` makes of each value that is no object and no list."""
     if isinstance(tree, dict):
-        return {key: rendered(each, f"{path}.{step(key)}", variables, budget, failures) for key, each in tree.items()}
+        return {key: _mapped(each, f"{path}.{step(key)}", leaf) for key, each in tree.items()}
     if isinstance(tree, list):
-        return [rendered(each, f"{path}.{position}", variables, budget, failures) for position, each in enumerate(tree)]
-    if not isinstance(tree, Template):
-        return tree
-    try:
-        return tree.render(variables, budget)
-    except Failed as failure:
-        failures[path] = [str(failure)]
-        return None
+        return [_mapped(each, f"{path}.{position}", leaf) for position, each in enumerate(tree)]
+    return leaf(tree, path)
