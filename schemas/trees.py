@@ -31,17 +31,19 @@ def compiled(value: JSON, path: str, most: int, mistakes: Wrong) -> Tree:
             mistakes[place] = [str(mistake)]
             return _BROKEN
 
-    return _mapped(value, path, leaf)
+    made: Tree = _mapped(value, path, leaf)
+    return made
 
 
 def blank(tree: Tree) -> JSON:
     """`tree` with nothing in place of what templates will make: what breaks a rule even so breaks it always."""
-    return _mapped(tree, "", lambda each, _: "" if isinstance(each, Template) else each)
+    made: JSON = _mapped(tree, "", lambda each, _: "" if isinstance(each, Template) else each)
+    return made
 
 
 def places(tree: Tree, path: str) -> list[str]:
     """The paths of the templates in `tree`, which stands at `path`."""
-    found = []
+    found: list[str] = []
 
     def leaf(each: Tree, place: str) -> None:
         if isinstance(each, Template):
@@ -64,7 +66,8 @@ def rendered(tree: Tree, path: str, variables: Mapping[str, JSON], budget: Budge
             failures[place] = [str(failure)]
             return None
 
-    return _mapped(tree, path, leaf)
+    made: JSON = _mapped(tree, path, leaf)
+    return made
 
 
 def _mapped(tree: Any, path: str, leaf: Callable[[Any, str], Any]) -> Any:
