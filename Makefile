@@ -61,7 +61,7 @@ clean:  ## remove what the others built
 	@$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r tests/requirements.txt
 	@touch $@
 
-# Apart from all else: Airflow brings versions of its own of what the function and its tests need.
+# Apart from all else, so that Airflow has no say in the versions that the function and its tests run with.
 .venv/airflow/done: tests/airflow.txt | .venv/dev
 	@echo "== installing Airflow, for the test of its recipe (a minute on a slow line)"
 	@$(BIN)/uv venv -q --clear --python $(BIN)/python .venv/airflow

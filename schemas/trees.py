@@ -22,9 +22,10 @@ _BROKEN = templates.template("{{ event }}", most=11)
 def compiled(value: JSON, path: str, most: int, mistakes: Wrong) -> Tree:
     """`value`, which stands at `path`, with its templates compiled; what is wrong with them goes into `mistakes`."""
 
-    def leaf(each: JSON, place: str) -> Tree:
+    def leaf(each: Any, place: str) -> Tree:
         if not (isinstance(each, str) and templates.is_template(each)):
-            return each
+            literal: Tree = each
+            return literal
         try:
             return templates.template(each, most)
         except Mistake as mistake:

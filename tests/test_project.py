@@ -105,7 +105,7 @@ def test_requirements_hold_what_pyproject_names() -> None:
 
 
 def test_airflow_has_requirements_of_its_own() -> None:
-    """What it needs is at odds with what the function and its tests need: no file holds both."""
+    """It has no say in the versions of all else."""
     (wanted,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["airflow"]
     name, _, version = wanted.partition("==")
     assert pins(ROOT / "tests/airflow.txt")[name] == version
