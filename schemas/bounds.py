@@ -102,13 +102,6 @@ def _iterated(value: Any) -> Iterable[Any]:
     return found
 
 
-def check_json(*values: object) -> None:
-    """Raises Failed for what is no value of JSON's, but of Jinja2's: a loop."""
-    for value in values:
-        if not isinstance(value, str | int | float | dict | list | tuple | Undefined | None):
-            _no_json(value)
-
-
 def _no_json(value: object) -> NoReturn:
     raise Failed(f"It makes a {type(value).__name__}, which JSON has no value for.")
 

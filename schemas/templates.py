@@ -77,7 +77,7 @@ def _failed(error: Exception) -> Failed:
     if isinstance(error, UndefinedError):
         return Missing(str(error))
     if isinstance(error, TypeError | ZeroDivisionError):
-        return Failed(f"It fails on this payload: {error}.")
+        return Failed(f"It fails on this payload: {str(error).rstrip('.')}.")
     return Failed(f"It fails on this payload ({type(error).__name__}).")
 
 
@@ -124,8 +124,6 @@ def _compiled(text: str, tree: nodes.Template, *, native: bool) -> Template:
         rewritten = Bounded().visit(tree)
         code = ENVIRONMENT.compile(rewritten)
         return Template(text, native, CompiledTemplate.from_code(ENVIRONMENT, code, {}))
-    except TemplateError as error:
-        raise Mistake(f"Is no template: {error.message}.") from None
     except (RecursionError, MemoryError, SyntaxError):
         # Of loops Python takes 20 in each other.
         raise Mistake(TOO_DEEP) from None

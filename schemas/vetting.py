@@ -45,6 +45,8 @@ def parsed(text: str) -> nodes.Template:
             if count > _MOST_TOKENS:
                 raise Mistake(f"Is too large: it has more than {_MOST_TOKENS} words and signs.")
         tree = ENVIRONMENT.parse(text)
+        _vet(tree)
+        return tree
     except TemplateSyntaxError as error:
         said = (error.message or "")[:200].rstrip(".")
         raise Mistake(f"Is no template: {said} (line {error.lineno}).") from None
@@ -52,8 +54,6 @@ def parsed(text: str) -> nodes.Template:
         raise Mistake(TOO_DEEP) from None
     except (ValueError, OverflowError) as error:
         raise Mistake(f"Is no template ({type(error).__name__}).") from None
-    _vet(tree)
-    return tree
 
 
 def _vet(tree: nodes.Template) -> None:

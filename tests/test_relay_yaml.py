@@ -13,6 +13,7 @@ from handlers.senders import SENDERS
 from schemas.config import Config, ConfigError
 from schemas.event import Update
 from schemas.relay_yaml import Reader
+from schemas.settings import read_settings
 from schemas.strict_yaml import parse
 from schemas.templates import Template
 from tests.rules import CASES, Case
@@ -360,3 +361,11 @@ def test_what_is_literal_is_judged_as_an_event_is(case: Case) -> None:
             lines = mistakes(text)
             assert all(line.startswith(f"relay.yaml: hook a: updates.0.{path}: ") for line in lines)
             assert case.says in " ".join(lines)
+
+
+def test_a_warning_where_an_update_has_no_token() -> None:
+    settings, _ = read_settings({"APIFY_TOKEN": "env:T", "T": "t"}, dict.fromkeys(SCHEMAS, "https://x.example"),
+                                default_threads=1)  # fmt: skip
+    updates = "[{provider: data.world, dataset: acme/products, update: {title: x}}, " + UPDATE + "]"
+    config = read(f"hooks: {{a: {{sender: github, secret: x, updates: {updates}}}}}")
+    assert config.warnings(settings) == ["hook a: updates.0 has no token: DATA_WORLD_TOKEN isn't set."]

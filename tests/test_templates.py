@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploy.local.cloud import ROOT
-from schemas.bounds import MAX_STEPS, Budget, Failed, TooMuch
+from schemas.bounds import MAX_STEPS, Budget, Failed, TooMuch, as_text
 from schemas.strict_json import JSON
 from schemas.templates import Missing, condition, is_template, template
 from schemas.vetting import Mistake
@@ -418,7 +418,7 @@ def test_a_missing_name_in_what_is_evaluated_is_told(text: str) -> None:
         holds(text)
 
 
-@pytest.mark.parametrize("text", ["event.text > 3", "1 / 0", "event.text | abs", "event.number | sort"])
+@pytest.mark.parametrize("text", ["event.text > 3", "1 / 0", "event.text | abs", "event.text | date"])
 def test_a_condition_that_fails(text: str) -> None:
     with pytest.raises(Failed) as caught:
         holds(text)
@@ -629,6 +629,98 @@ def test_the_process_of_the_attacks_is_limited() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "MemoryError" in done.stderr
     assert resource.RLIMIT_AS
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "said"),
+    [
+        ("{{ 'a' * 1048577 }}", TooMuch, "a value of more than 1048576 characters"),
+        ("{{ 10 ** 400 }}", TooMuch, "a number that is out of range"),
+        ("{{ 10 ** 4000 }}", TooMuch, "a number that is out of range"),
+        ("{{ 10 ** 300 * 10 ** 300 }}", TooMuch, "a number that is out of range"),
+        ("{{ 1.0 * 10 ** 200 * 10 ** 200 }}", Failed, "a number that JSON has none for"),
+        ("{{ 2.0 ** 1024 }}", Failed, "It fails on this payload (OverflowError)."),
+        ("{{ (-1) ** 0.5 }}", Failed, "a complex, which JSON has no value for"),
+        ("{{ {1: 2} }}", Failed, "a key that is no string"),
+        ("{{ '\\ud800' }}", Failed, "half of a surrogate pair"),
+        ("{{ '%s' % event.text }}", Failed, "% is for numbers"),
+        ("{{ event.padding is even }}", Failed, "even: is for whole numbers."),
+        ("{% set a = [] %}" + "{% set a = [a] %}" * 130 + "{{ a }}", TooMuch, "more than 128 levels"),
+        ("{{ [event.text * 200000] * 2 }}", TooMuch, "a value that is too large"),
+        ("{{ [[event.text], event.missing] }}", Missing, "missing is missing."),
+        ("{{ event.at | date('%05d') }}", Failed, "date: its format"),
+        ("{{ event.at | date('x' * 101) }}", Failed, "date: its format"),
+        ("{{ event.at | date(3) }}", Failed, "date: its format"),
+        ("{{ event.null | apify_name }}", Failed, "apify_name: takes text or a number."),
+        ("{{ '()' | apify_name }}", Failed, "apify_name: nothing is left"),
+        ("{{ event.text | limit(-1) }}", Failed, "limit: takes a length"),
+        ("{{ event.text | limit(true) }}", Failed, "limit: takes a length"),
+        ("{{ event.text | limit(1, '...') }}", Failed, "limit: takes a length"),
+        ("{{ event.text | replace('a', 'b', 'c') }}", Failed, "replace: its count"),
+        ("{{ event.number | join }}", Failed, "join: takes a list."),
+        ("{{ event.number | list }}", Failed, "list: takes a list."),
+        ("{{ event.number | unique }}", Failed, "unique: takes a list."),
+        ("{{ event.text | round }}", Failed, "round: takes a number."),
+        ("{{ event.float | round(16) }}", Failed, "round: takes a precision"),
+        ("{{ event.text | trim('a' * 101) }}", Failed, "trim: takes up to 100"),
+        ("{{ event.keys | sum(start='') }}", Failed, "sum: sums numbers."),
+        ("{{ event.keys | map('int') | sum(start=1.5) }}", None, ""),
+        ("{{ event.text | trim('G') }}", None, ""),
+        ("{{ event.keys | select('string') | list }}", None, ""),
+        ("{{ event.list | sort(attribute=0) }}", Failed, ""),
+    ],
+)
+def test_what_is_refused_while_rendering(text: str, kind: type[Failed] | None, said: str) -> None:
+    if kind is None:
+        assert render(text, HOSTILE) is not None
+        return
+    with pytest.raises(Failed) as caught:
+        render(text, HOSTILE)
+    assert isinstance(caught.value, kind)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{{ [" + "1," * 10_001 + "] }}", "more than 20000 words and signs"),
+        ("{{ event.a }}" * 2500, "more than 4000 parts"),
+        ("{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}", "nested too deeply"),
+        ("{{ " + "[" * 65 + "]" * 65 + " }}", "nested too deeply"),
+        ("{% for a in event %}" * 21 + "{% endfor %}" * 21, "nested too deeply"),
+        ("{{ " + "9" * 5000 + " }}", "Is no template (ValueError)."),
+        ("{% for loop in event %}{% endfor %}", "Is no template: Can't assign to special loop variable"),
+        ("{{ event.a - event.b - nothing }}", "written in brackets"),
+        ("{{ 1 - nothing }}", "written in brackets"),
+        ("{{ event.x | sum(event.y) }}", "named by a text in the template"),
+        ("{{ event.x | select('strng') | list }}", "did you mean string?"),
+        ("{{ event.x | sort(attribute='" + "a" * 101 + "') }}", "up to 8 parts"),
+    ],
+)
+def test_what_is_refused_while_compiling(text: str, said: str) -> None:
+    with pytest.raises(Mistake) as caught:
+        template(text, LIMIT)
+    assert said in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+def test_what_is_no_value_of_jsons() -> None:
+    budget = Budget(100)
+    for value in (object(), [object()], {"a": {1, 2}}):
+        with pytest.raises(Failed, match="which JSON has no value for"):
+            budget.measured(value)
+    with pytest.raises(Failed, match="which JSON has no value for"):
+        as_text(object())
+    assert budget.measured(iter("ab")) == ["a", "b"]
+    with pytest.raises(TooMuch, match="too large"):
+        budget.measured(each for each in ["a" * 60] * 3)
+
+
+def test_what_is_made_on_the_way_counts_together() -> None:
+    with pytest.raises(TooMuch, match="too many values on its way"):
+        template("{% for a in 'a' * 90 %}{% set b = 'b' * 90 %}{% endfor %}", LIMIT).render(
+            {"event": {}, "headers": {}}, Budget(100)
+        )
 
 
 # Bounds
