@@ -103,6 +103,8 @@ def _iterated(value: Any) -> Iterable[Any]:
 
 
 def _no_json(value: object) -> NoReturn:
+    if isinstance(value, Undefined):
+        str(value)  # which says what is missing
     raise Failed(f"It makes a {type(value).__name__}, which JSON has no value for.")
 
 
@@ -128,9 +130,6 @@ def _size(value: Any, most: int, depth: int) -> int:
                 raise Failed("It makes an object with a key that is no string.")
             size += len(key)
             size += _size(each, most - size, depth + 1)
-    elif isinstance(value, Undefined):
-        str(value)  # which says what is missing
-        size = 0
     else:
         _no_json(value)
     if size > most + 1:

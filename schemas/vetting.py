@@ -173,11 +173,11 @@ def _vet_names(tree: nodes.Template) -> None:
     generator.visit(tree)
     names = list(tree.find_all(nodes.Name))
     # `self` is a template's own blocks, which there are none of, and so is never undeclared.
-    unknown = generator.undeclared_identifiers | {each.name for each in names} & {"self"}
+    unknown = (generator.undeclared_identifiers | {each.name for each in names} & {"self"}) - set(VARIABLES)
     for each in tree.find_all(nodes.Sub):
         if isinstance(each.right, nodes.Name) and (each.right.name in unknown or _root(each.left) == "headers"):
             raise Mistake("A name with a '-' in it is written in brackets, as headers['x-name'].")
-    for name in sorted(unknown - set(VARIABLES)):
+    for name in sorted(unknown):
         if any(each.name == name and each.ctx == "store" for each in names):
             raise Mistake(f"{shown(name)} isn't always set: set it before the if, too.")
         hint = _HINTS.get(name) or closest(name, VARIABLES)
