@@ -16,7 +16,7 @@ from handlers import check, configuration, logs
 from handlers.deliver import Deliverer
 from handlers.providers import PROVIDERS
 from handlers.receive import Receiver
-from handlers.senders import SENDERS
+from handlers.senders import SENDERS, hidden_headers
 from handlers.tokens import Secrets, fetches
 from schemas.config import Config, ConfigError
 from schemas.relay_yaml import Reader
@@ -38,7 +38,7 @@ def read(environ: Mapping[str, str], *, elsewhere: bool = False) -> tuple[Settin
     schemas = {name: provider.EVENT for name, provider in PROVIDERS.items()}
     reader = Reader(SENDERS, schemas, None if elsewhere else environ, settings.max_body_bytes)
     config = configuration.load(settings.config, Path(__file__).parent, reader)
-    return settings, config, [*warnings, *config.warnings(settings)]
+    return settings, config, [*warnings, *config.doubts(hidden_headers()), *config.warnings(settings)]
 
 
 def build(environ: Mapping[str, str]) -> Receiver:

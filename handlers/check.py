@@ -4,6 +4,7 @@ Nothing is sent, and nothing is fetched. The function will run elsewhere: whethe
 """
 
 import argparse
+import io
 import json
 import sys
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 from handlers import hooks
 from handlers.configuration import DEFAULT
 from handlers.providers.call import Provider
-from handlers.senders import delivery_id
+from handlers.senders import delivery_id, hidden_headers, is_test_message, visible_headers
 from schemas.bounds import Budget
 from schemas.config import Config, ConfigError, Hook
 from schemas.event import Update
@@ -36,6 +37,9 @@ def main(
     """Carries the command out; `read` reads settings and configuration. 0, or 1 if anything is wrong."""
     parser = _parser()
     given = parser.parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A payload may hold what the terminal has no character for.
+        sys.stdout.reconfigure(errors="backslashreplace")
     if (given.hook is None) is not (given.payload is None) or (given.header and given.hook is None):
         parser.error("--hook and --payload go together, and --header with them.")
     try:
@@ -77,6 +81,8 @@ def _overview(file: str, config: Config) -> None:
     for hook in config.hooks.values():
         providers = ", ".join(update.provider for update in hook.updates)
         print(f"  POST /hooks/{hook.name}: {hook.sender}, updates {providers}")
+    for doubt in config.doubts(hidden_headers()):
+        print(f"  Note: {doubt}")
     if config.allow is not None:
         print(f"  POST /: {', '.join(config.allow) or 'nothing'}")
 
@@ -98,7 +104,9 @@ def _try_out(
         event = parse_object(sys.stdin.buffer.read() if payload == "-" else Path(payload).read_bytes())
         until = time.monotonic() + settings.deadline_seconds
         budget = Budget(settings.max_body_bytes, expired=lambda: time.monotonic() > until)
-        found = hooks.read(hook, event, headers, {name: each.EVENT for name, each in providers.items()}, budget)
+        schemas = {name: each.EVENT for name, each in providers.items()}
+        is_test = is_test_message(hook.sender, headers, event)
+        found = hooks.read(hook, event, visible_headers(headers), schemas, budget, is_test=is_test)
     except OSError as error:
         raise _Stopped(f"{payload}: can't be read: {error.strerror}.") from None
     except NotJSON as error:
@@ -106,18 +114,19 @@ def _try_out(
     except Invalid as error:
         wrong = error.problem.errors or {}
         lines = [f"  {path}: {each}" for path, messages in wrong.items() for each in messages]
-        raise _Stopped("\n".join([str(error), *lines])) from None
+        raise _Stopped("\n".join(["What the hook makes of this payload breaks a rule:", *lines])) from None
     if isinstance(found, hooks.Ignored):
         print(f"Ignored. {found.why}")
         return
     named = delivery_id(hook.sender, headers, event)
     print(f"Delivery: {named or 'none of its own, a new UUID each time'}")
-    for number, update in enumerate(found, start=1):
-        print(f"\n{number}  {_shown(update, settings, providers[update.provider])}")
+    # What is a credential in one of them is none to be shown in another.
+    redactor = Redactor(each for update in found for each in credentials(dict(update.body)))
+    for position, update in enumerate(found):
+        print(f"\nupdates.{position}: {_shown(update, settings, providers[update.provider], redactor)}")
 
 
-def _shown(update: Update, settings: Settings, provider: Provider) -> str:
+def _shown(update: Update, settings: Settings, provider: Provider, redactor: Redactor) -> str:
     request = provider.request(settings.providers[update.provider].base_url, update)
-    body = dict(request.body)
-    shown = Redactor(credentials(body)).json(masked(body))
+    shown = redactor.json(masked(dict(request.body)))
     return f"{request.method} {request.url}\n{json.dumps(shown, ensure_ascii=False, indent=2)}"

@@ -1,7 +1,7 @@
 """An update carried out: its token, the call within the deadline, the provider's share of the instance."""
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +72,7 @@ class Deliverer:
         self._settings = settings
         self._providers = providers
         self._secrets = secrets
-        self._session = _session(pool=settings.threads)
+        self._session = _session(pool=max(settings.threads, settings.provider_concurrency))
         # What the environment says of proxies and certificates, read once: a look at it costs a tenth of a call's time.
         environment = requests.Session()
         self._network = {
@@ -85,16 +85,19 @@ class Deliverer:
                 raise SettingsError({"REQUESTS_CA_BUNDLE": [message]})
         self._shares = {name: threading.BoundedSemaphore(settings.provider_concurrency) for name in providers}
 
-    def deliver(self, update: Update, deadline: Deadline, progress: Progress) -> Result:
-        """Carries `update` out. Raises the RelayError that says what went wrong."""
+    def deliver(self, update: Update, deadline: Deadline, progress: Progress, hidden: Iterable[str] = ()) -> Result:
+        """Carries `update` out. Raises the RelayError that says what went wrong.
+
+        `hidden` are credentials of the same event's other updates: no more to be shown than this one's.
+        """
         with self._share(update.provider):
             token = self._token(update, deadline)
-            redactor = _redactor(token, update)
+            redactor = _redactor(token, update, hidden)
             provider = self._providers[update.provider]
             answer = self._call(update.provider, self._request(update), token, deadline, progress)
             return result(provider, answer, redactor)
 
-    def rehearse(self, update: Update, deadline: Deadline) -> dict[str, JSON]:
+    def rehearse(self, update: Update, deadline: Deadline, hidden: Iterable[str] = ()) -> dict[str, JSON]:
         """What `deliver` would send, without credentials, and where the token came from.
 
         Raises what `deliver` raises before the call, but for ShareFull.
@@ -105,7 +108,7 @@ class Deliverer:
             "method": request.method,
             "url": request.url,
             "headers": {**_HEADERS, "Authorization": f"Bearer {MARK}"},
-            "body": _redactor(token, update).json(masked(dict(request.body))),
+            "body": _redactor(token, update, hidden).json(masked(dict(request.body))),
         }
         return {"request": shown, "token": token.source}
 
@@ -178,8 +181,8 @@ class Deliverer:
             raise UpstreamFailed(f"{title}'s answer broke off, or isn't HTTP.") from None
 
 
-def _redactor(token: Secret, update: Update) -> Redactor:
-    return Redactor([token.text, *credentials(dict(update.body))])
+def _redactor(token: Secret, update: Update, hidden: Iterable[str]) -> Redactor:
+    return Redactor([token.text, *credentials(dict(update.body)), *hidden])
 
 
 def _body(response: requests.Response, title: str, deadline: Deadline) -> bytes:

@@ -38,7 +38,7 @@ class Exchange:
     #: Several updates, as the log has them.
     updates: Sequence[Mapping[str, Any]] = ()
     outcome: str | None = None
-    #: Why an event is ignored, or failed; and whether that it is ignored may be a mistake of ours.
+    #: What the line says instead of the outcome; and whether an event that is ignored may be a mistake of ours.
     said: str | None = None
     is_odd: bool = False
     dry_run: bool = False

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 
-from handlers.senders import is_test_message, visible_headers
-from schemas.bounds import Budget, Failed
+from schemas.bounds import Budget, Failed, TooMuch
 from schemas.config import Hook
 from schemas.event import EventSchema, Update, read_event
 from schemas.problem import Invalid
+from schemas.strict import MAX_ERRORS
 from schemas.strict_json import JSON
 from schemas.templates import Missing
 from schemas.trees import Wrong, rendered
@@ -29,14 +30,16 @@ def read(
     headers: Mapping[str, str],
     schemas: Mapping[str, EventSchema],
     budget: Budget,
+    *,
+    is_test: bool = False,
 ) -> tuple[Update, ...] | Ignored:
-    """The updates that `hook` makes of `payload`, all of them right by `schemas`, one for each provider.
+    """The updates that `hook` makes of `payload`: all are right by the schema of their provider, one of `schemas`.
 
-    `headers` have lower-case names. Raises Invalid with what is wrong with each.
+    `headers` are those that templates may see, by lower-case names. Raises Invalid with what is wrong with each.
     """
-    if is_test_message(hook.sender, headers, payload):
+    if is_test:
         return Ignored(f"This is a test message of {hook.sender}.")
-    variables: dict[str, JSON] = {"event": payload, "headers": {**visible_headers(headers)}}
+    variables: dict[str, JSON] = {"event": payload, "headers": {**headers}}
     if ignored := _ignored(hook, variables, budget):
         return ignored
     updates = []
@@ -57,7 +60,7 @@ def read(
             failures = {**(error.problem.errors or {}), **failures}
         errors |= {f"updates.{position}.{path}": messages for path, messages in failures.items()}
     if errors:
-        raise Invalid(_BROKEN, errors=errors)
+        raise Invalid(_BROKEN, errors=dict(islice(errors.items(), MAX_ERRORS)))
     return tuple(updates)
 
 
@@ -69,5 +72,8 @@ def _ignored(hook: Hook, variables: Mapping[str, JSON], budget: Budget) -> Ignor
         return Ignored("The hook's when is false for this event.")
     except Missing as missing:
         return Ignored(f"The hook's when is false for this event: {missing}")
+    except TooMuch as failure:
+        # Not what the payload says: with more time, or a smaller one, it may be true.
+        raise Invalid(_BROKEN, errors={"when": [str(failure)]}) from None
     except Failed as failure:
         return Ignored(f"The hook's when fails on this event, which counts as false: {failure}", is_odd=True)

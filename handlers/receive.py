@@ -4,6 +4,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any, TypeVar
 
 from flask import Request, Response
 from werkzeug.exceptions import MethodNotAllowed, NotFound
@@ -14,10 +15,10 @@ from handlers.answers import empty_response, json_response, leave_body_unread, p
 from handlers.authenticate import authenticate
 from handlers.body import CLOUD_EVENT, check_encoding, check_media_type, check_no_form, read_body
 from handlers.deadline import Deadline
-from handlers.deliver import Deliverer
+from handlers.deliver import Deliverer, Progress
 from handlers.exchange import Exchange
 from handlers.proofs import Incoming
-from handlers.together import together
+from handlers.together import Outcome, together
 from handlers.tokens import Secrets
 from schemas import event as events
 from schemas.bounds import Budget
@@ -32,10 +33,13 @@ from schemas.problem import (
     UnknownRoute,
     WrongMethod,
 )
+from schemas.redaction import credentials
 from schemas.reference import SecretReference
 from schemas.settings import Settings
 from schemas.strict import closest
 from schemas.strict_json import JSON, parse_object
+
+T = TypeVar("T")
 
 
 class Receiver:
@@ -145,30 +149,36 @@ class Receiver:
         exchange.delivery = senders.delivery_id(hook.sender, exchange.headers, payload) or exchange.delivery
         dry_run = _is_dry_run(exchange.request)
         budget = Budget(self._settings.max_body_bytes, expired=lambda: not deadline.remaining())
-        found = hooks.read(hook, payload, exchange.headers, self._schemas, budget)
+        is_test = senders.is_test_message(hook.sender, exchange.headers, payload)
+        visible = senders.visible_headers(exchange.headers)
+        found = hooks.read(hook, payload, visible, self._schemas, budget, is_test=is_test)
         if isinstance(found, hooks.Ignored):
             exchange.outcome, exchange.said, exchange.is_odd = "ignored", found.why, found.is_odd
             return json_response(200, {"ignored": found.why})
         self._check_tokens(found)
+        # What is a credential in one update is none to be shown in the answer to another.
+        hidden = [each for update in found for each in credentials(dict(update.body))]
         if dry_run:
-            return self._rehearse(found, deadline, exchange)
-        outcomes = together(
-            found,
-            self._settings.provider_concurrency,
-            lambda update, progress: self._deliverer.deliver(update, deadline, progress),
+            exchange.dry_run = True
+            shown = self._together(found, exchange, lambda each, _: self._deliverer.rehearse(each, deadline, hidden))
+            exchange.outcome = exchange.outcome if exchange.outcome == "failed" else "ignored"
+            return self._answer(shown, {"dry_run": True, "results": results.rehearsed(shown)})
+        done = self._together(
+            found, exchange, lambda each, so_far: self._deliverer.deliver(each, deadline, so_far, hidden)
         )
-        status, headers = results.status(outcomes, time.time())
-        exchange.outcome = "delivered" if status == 200 else "failed"
-        exchange.note(outcomes)
-        return json_response(status, {"results": results.listed(outcomes)}, headers=headers)
+        return self._answer(done, {"results": results.listed(done)})
 
-    def _rehearse(self, updates: Sequence[Update], deadline: Deadline, exchange: Exchange) -> Response:
-        share = self._settings.provider_concurrency
-        outcomes = together(updates, share, lambda update, _: self._deliverer.rehearse(update, deadline))
-        status, headers = results.status(outcomes, time.time())
-        exchange.dry_run, exchange.outcome = True, "ignored" if status == 200 else "failed"
+    def _together(
+        self, updates: Sequence[Update], exchange: Exchange, carry_out: Callable[[Update, Progress], T]
+    ) -> list[Outcome[T]]:
+        outcomes = together(updates, self._settings.provider_concurrency, carry_out)
+        exchange.outcome = "failed" if any(each.problem for each in outcomes) else "delivered"
         exchange.note(outcomes)
-        return json_response(status, {"dry_run": True, "results": results.rehearsed(outcomes)}, headers=headers)
+        return outcomes
+
+    def _answer(self, outcomes: Sequence[Outcome[Any]], body: dict[str, object]) -> Response:
+        status, headers = results.status(outcomes, time.time())
+        return json_response(status, body, headers=headers)
 
     def _check_tokens(self, updates: Sequence[Update]) -> None:
         """Raises Invalid where one of `updates` has no token: before the first is sent."""
@@ -212,7 +222,7 @@ class Receiver:
 def _is_dry_run(request: Request) -> bool:
     # Who misspells it wants nothing to be sent.
     for name in request.args:
-        if name != "dry_run" and closest(name, ["dry_run"]):
+        if name != "dry_run" and closest(name, ["dry_run"], cutoff=0.8):
             raise Invalid("dry_run is misspelt.", errors={name: ["Unknown parameter; did you mean dry_run?"]})
     values = request.args.getlist("dry_run")
     if values not in ([], ["true"], ["false"]):

@@ -116,15 +116,22 @@ def is_test_message(name: str, headers: Mapping[str, str], payload: JSON) -> boo
     return False
 
 
+def hidden_headers() -> frozenset[str]:
+    """The headers that carry a credential, or any sender's proof."""
+    return _CREDENTIAL_HEADERS.union(*(sender.proof.headers for sender in SENDERS.values()))
+
+
 def visible_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """`headers` without those that carry a credential, or any sender's proof."""
-    hidden = _CREDENTIAL_HEADERS.union(*(sender.proof.headers for sender in SENDERS.values()))
+    """`headers` as templates may see them: without the hidden ones."""
+    hidden = hidden_headers()
     return {name: value for name, value in headers.items() if name not in hidden}
 
 
 def standard_id(headers: Mapping[str, str]) -> str | None:
     """The id that Standard Webhooks headers give to a delivery, if any. `headers` have lower-case names."""
-    return headers.get("webhook-id", headers.get("svix-id"))
+    # Where both are there, that of the spelling that is signed.
+    spellings = sorted(("webhook", "svix"), key=lambda each: f"{each}-signature" not in headers)
+    return next((named for each in spellings if (named := headers.get(f"{each}-id"))), None)
 
 
 def delivery_id(name: str, headers: Mapping[str, str], payload: JSON = None) -> str | None:

@@ -2,14 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from handlers.deliver import Progress
 from schemas.event import Update
-from schemas.problem import Problem, RelayError, Unexpected
+from schemas.problem import Problem, RelayError, ShareFull, Unexpected
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ class Outcome(Generic[T]):
 def together(updates: Sequence[Update], share: int, carry_out: Callable[[Update, Progress], T]) -> list[Outcome[T]]:
     """What `carry_out` gives for each of `updates`, in their order.
 
-    Of one provider's no more than `share` are under way at once, so that an event with more can get through.
+    Of one provider's no more than `share` are under way at once: an event with more can get through by itself.
     """
 
     def attempt(update: Update) -> Outcome[T]:
@@ -48,4 +48,15 @@ def together(updates: Sequence[Update], share: int, carry_out: Callable[[Update,
             provider: stack.enter_context(ThreadPoolExecutor(min(count, share)))
             for provider, count in Counter(update.provider for update in updates).items()
         }
-        return [each.result() for each in [pools[update.provider].submit(attempt, update) for update in updates]]
+        futures = [_submitted(pools[update.provider], attempt, update) for update in updates]
+        return [each.result() if isinstance(each, Future) else each for each in futures]
+
+
+def _submitted(
+    pool: ThreadPoolExecutor, attempt: Callable[[Update], Outcome[T]], update: Update
+) -> Future[Outcome[T]] | Outcome[T]:
+    try:
+        return pool.submit(attempt, update)
+    except RuntimeError:
+        full = ShareFull("This instance has no thread to spare.", headers={"Retry-After": "1"})
+        return Outcome(update, problem=full.problem)

@@ -1,6 +1,7 @@
 """What relay.yaml says, as values; `relay_yaml` reads it."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -8,7 +9,10 @@ from schemas.event import Update
 from schemas.reference import SecretReference
 from schemas.settings import Settings, variable
 from schemas.templates import Template
-from schemas.trees import Tree
+from schemas.trees import Tree, doubts
+
+# A name with a dot in it stands in quotes.
+_IN_A_HOOK = re.compile(r'hooks\.(?P<name>"(?:[^"\\]|\\.)*"|[^.]+)(?:\.(?P<rest>.*))?', re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -44,13 +48,27 @@ class Config:
         reference = f"{update.provider}:{update.dataset}"
         return self.allow is None or any(fnmatchcase(reference, pattern) for pattern in self.allow)
 
+    def doubts(self, hidden: Collection[str]) -> list[str]:
+        """What is right, but may not be what was meant; `hidden` are the headers that templates don't see."""
+        found = []
+        for hook in self.hooks.values():
+            parts: list[tuple[str, Tree]] = [("when", hook.when)]
+            for position, update in enumerate(hook.updates):
+                parts += [(f"updates.{position}.dataset", update.dataset), (f"updates.{position}.update", update.body)]
+            found += [f"hook {hook.name}: {doubt}" for path, tree in parts for doubt in doubts(tree, path, hidden)]
+        return found
+
     def warnings(self, settings: Settings) -> list[str]:
         """What is no mistake of the file's, but can't work as the function is set up."""
+        without: dict[str, list[str]] = {}
+        for hook in self.hooks.values():
+            for position, update in enumerate(hook.updates):
+                if not (update.token or settings.providers[update.provider].token):
+                    name = variable(update.provider, "TOKEN")
+                    without.setdefault(name, []).append(f"hook {hook.name}: updates.{position}")
         return [
-            f"hook {hook.name}: updates.{position} has no token: {variable(update.provider, 'TOKEN')} isn't set."
-            for hook in self.hooks.values()
-            for position, update in enumerate(hook.updates)
-            if not (update.token or settings.providers[update.provider].token)
+            f"{name} isn't set: {len(updates)} updates of hooks have no token, as {updates[0]}."
+            for name, updates in without.items()
         ]
 
 
@@ -63,8 +81,6 @@ class ConfigError(Exception):
 
 
 def _place(path: str) -> str:
-    top, _, below = path.partition(".")
-    if top == "hooks" and below:
-        name, _, rest = below.partition(".")
-        return f"hook {name}: {rest}: " if rest else f"hook {name}: "
+    if found := _IN_A_HOOK.fullmatch(path):
+        return f"hook {found['name']}: {found['rest']}: " if found["rest"] else f"hook {found['name']}: "
     return f"{path}: " if path else ""

@@ -13,7 +13,7 @@ from jinja2.runtime import Context, LoopContext
 from jinja2.sandbox import SandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
-from schemas import filters
+from schemas import filters, own_filters
 from schemas.bounds import Budget, Failed, TooMuch, as_text
 from schemas.strict_json import shown
 
@@ -139,7 +139,7 @@ ENVIRONMENT.globals = {}
 ENVIRONMENT.tests = dict(filters.TESTS)
 ENVIRONMENT.filters = {
     **filters.FILTERS,
-    "=concatenated": _internal(filters.concatenated),
+    "=concatenated": _internal(own_filters.concatenated),
     "=counted": _counted,
     "=made": _internal(lambda _, value: value),
     "=present": _present,

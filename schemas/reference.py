@@ -14,8 +14,11 @@ _NAME = r"[A-Za-z0-9_-]{1,255}"
 _VERSION = r"[A-Za-z0-9_-]{1,63}"
 _FULL_NAME = re.compile(rf"projects/{PROJECT}/secrets/{_NAME}(?P<version>/versions/{_VERSION})?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# What is itself a secret: Apify's tokens, JSON Web Tokens (data.world's tokens are such), Standard Webhooks secrets.
-_SECRETS = re.compile(r"apify_api_|whsec_|eyJ[A-Za-z0-9_-]*\.")
+# What is itself a secret: Apify's tokens, JSON Web Tokens (data.world's tokens are such), Standard Webhooks secrets,
+# GitHub's, GitLab's and dbt's tokens, and what `openssl rand -hex` makes.
+_SECRETS = re.compile(
+    r"apify_api_|whsec_|eyJ[A-Za-z0-9_-]*\.|gh[pousr]_|github_pat_|glpat-|dbt[uc]_|[0-9a-fA-F]{32,}\Z"
+)
 
 
 # Stands for the project that isn't known.

@@ -69,14 +69,14 @@ class Reader:
                 "provider": fields.String(required=True, validate=one_of(schemas)),
                 "dataset": fields.Raw(allow_none=True),
                 "update": fields.Raw(allow_none=True),
-                "token": Reference(environ, load_default=None),
+                "token": Reference(environ, load_default=None, allow_none=False),
             }
         )()
         self._hook = StrictSchema.from_dict(
             {
                 "sender": fields.String(required=True, validate=one_of(senders)),
                 "secret": ReferenceList(environ, required=True),
-                "when": _Condition(most, load_default=None),
+                "when": _Condition(most, load_default=None, allow_none=False),
                 "updates": fields.List(
                     fields.Raw(allow_none=True), required=True, validate=validate.Length(min=1, error=_NO_UPDATES)
                 ),
@@ -141,6 +141,8 @@ class Reader:
             return None
         mistakes: Wrong = {}
         given = {name: raw[name] for name in ("dataset", "update") if name in raw}
+        if isinstance(given.get("dataset"), int) and not isinstance(given["dataset"], bool):
+            given["dataset"] = str(given["dataset"])
         compiled: dict[str, Tree] = {
             name: trees.compiled(each, name, self._most, mistakes) for name, each in given.items()
         }

@@ -86,7 +86,7 @@ def read_settings(
         threads=threads,
         project=loaded["GOOGLE_CLOUD_PROJECT"],
         secret_manager_emulator=loaded["SECRET_MANAGER_EMULATOR_HOST"],
-        config=loaded["RELAY_CONFIG"],
+        config=loaded["RELAY_CONFIG"] and loaded["RELAY_CONFIG"].strip(),
     )
     return settings, warnings
 

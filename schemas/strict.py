@@ -9,10 +9,11 @@ from typing import Any
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate, validates_schema
 from marshmallow.exceptions import SCHEMA
 
+from schemas.redaction import masked
 from schemas.strict_json import shown
 
-# Enough to mend an event by; a body of a million wrong fields gets no answer of a million lines.
-_MOST_ERRORS = 100
+#: Enough to mend an event by; a body of a million wrong fields gets no answer of a million lines.
+MAX_ERRORS = 100
 _LONGEST_HINTED_NAME = 64
 _SHORTEST_HINTED_START = 3
 #: How the message for a field that there is none of begins.
@@ -53,7 +54,7 @@ class StrictSchema(Schema):
         # A key like marshmallow's own name for an object as a whole is quoted, as any strange key is.
         wrong = {
             shown(name) if name == SCHEMA else name: [_unknown_message(name, known)]
-            for name in islice(unknown, _MOST_ERRORS + 1)
+            for name in islice(unknown, MAX_ERRORS + 1)
         }
         if wrong:
             raise ValidationError(wrong)
@@ -75,12 +76,12 @@ def _unknown_message(name: str, known: list[str]) -> str:
 
 def flatten(messages: Mapping[Any, Any]) -> dict[str, list[str]]:
     """Nested messages of marshmallow with dotted paths: `{"update.files.0.name": ["…"]}`."""
-    pairs = list(islice(_paths(messages, ()), _MOST_ERRORS + 1))
+    pairs = list(islice(_paths(messages, ()), MAX_ERRORS + 1))
     found: dict[str, list[str]] = {}
-    for path, text in pairs[:_MOST_ERRORS]:
+    for path, text in pairs[:MAX_ERRORS]:
         found.setdefault(path, []).append(text)
-    if len(pairs) > _MOST_ERRORS:
-        found["…"] = [f"Only the first {_MOST_ERRORS} errors are listed."]
+    if len(pairs) > MAX_ERRORS:
+        found["…"] = [f"Only the first {MAX_ERRORS} errors are listed."]
     return found
 
 
@@ -100,7 +101,7 @@ def step(key: object) -> str:
     """A key or a position, as it stands in a path."""
     text = str(key)
     # A sender's own key may be anything: only a plain one is shown as it is.
-    return text if re.fullmatch(r"[\w$-]{1,64}|\"_schema\"", text, re.ASCII) else shown(text)
+    return text if re.fullmatch(r"[\w$-]{1,64}|\"_schema\"", text, re.ASCII) else shown(str(masked(text)))
 
 
 class StrictList(fields.List[Any]):
@@ -124,7 +125,7 @@ class StrictList(fields.List[Any]):
                     seen.add(each)
             except ValidationError as error:
                 wrong[position] = error.messages
-                if len(wrong) > _MOST_ERRORS:
+                if len(wrong) > MAX_ERRORS:
                     break
         if wrong:
             raise ValidationError(wrong)

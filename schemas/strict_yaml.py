@@ -18,6 +18,13 @@ _TAG = "tag:yaml.org,2002:"
 # An alias stands for a whole part of the file: a few lines of them can stand for millions.
 _MOST_NODES = 100_000
 _MOST_DIGITS = 300
+# What PyYAML says of what people mostly do wrong, and what to do.
+_HINTS = {
+    "found character '\\t'": "Indent with spaces, not with tabs.",
+    "mapping values are not allowed": "Put a value with ': ' in it in quotes.",
+    "expected <block end>": "Put a value that begins with a quote or with {{ in quotes, the whole of it.",
+    "but found another document": "There is one document in a file.",
+}
 
 
 class _Loader(yaml.SafeLoader):
@@ -68,11 +75,14 @@ class _Reading:
         found: dict[str, JSON] = {}
         for key_node, value_node in node.value:
             key = self._scalar(key_node, path) if isinstance(key_node, yaml.ScalarNode) else None
+            if isinstance(key_node, yaml.MappingNode):
+                self.wrong(path, "What begins with {{ has to be put in quotes", key_node)
+                continue
             if not isinstance(key, str):
                 self.wrong(path, "Has a key that is no text; put it in quotes", key_node)
                 continue
             if key in found:
-                self.wrong(_below(path, key), "Is there twice", key_node)
+                self.wrong(_below(path, key), "Is given twice", key_node)
             found[key] = self.value(value_node, _below(path, key), depth + 1)
         return found
 
@@ -109,7 +119,8 @@ def parse(text: str) -> tuple[JSON, dict[str, list[str]]]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-        return None, {"": [f"Is not YAML: {error.problem}{where}."]}
+        hint = next((f" {each}" for begins, each in _HINTS.items() if (error.problem or "").startswith(begins)), "")
+        return None, {"": [f"Is not YAML: {error.problem}{where}.{hint}"]}
     except yaml.YAMLError:
         return None, {"": ["Is not YAML: it holds a character that YAML doesn't allow."]}
     except RecursionError:

@@ -1,7 +1,9 @@
 """Templates: text with `{{ … }}` in it, and conditions. A payload's text in them is only ever data."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from jinja2 import Template as CompiledTemplate
@@ -15,6 +17,8 @@ from schemas.vetting import TOO_DEEP, Mistake, parsed
 
 _OPENINGS = ("{{", "{%", "{#")
 _RESULT = "result"
+# How conditions are written elsewhere.
+_OTHER_LANGUAGES = re.compile(r"&&|\|\||(?<![=!<>])=(?!=)|!(?!=)")
 # What goes wrong while a template is computed: what Jinja2 says, and what Python says of values that don't fit.
 _FAILURES = (
     TemplateError,
@@ -86,6 +90,7 @@ def is_template(text: str) -> bool:
     return any(opening in text for opening in _OPENINGS)
 
 
+@lru_cache(maxsize=1024)
 def template(text: str, most: int) -> Template:
     """`text`, compiled; it may have at most `most` characters. Raises Mistake."""
     tree = _parsed(text, most)
@@ -96,9 +101,17 @@ def template(text: str, most: int) -> Template:
             return _compiled(text, tree, native=False)
 
 
+@lru_cache(maxsize=1024)
 def condition(text: str, most: int) -> Template:
     """An expression, without braces, compiled; as `template` does. Raises Mistake."""
-    match _parsed(f"{{{{ ({text}) }}}}", most).body:
+    if "{{" in text:
+        raise Mistake("A condition has no braces, as event.x == 'y'.")
+    try:
+        tree = _parsed(f"{{{{ ({text}) }}}}", most)
+    except Mistake as mistake:
+        hint = " Compare with ==; write and, or, not." if _OTHER_LANGUAGES.search(text) else ""
+        raise Mistake(f"{mistake}{hint}") from None
+    match tree.body:
         case [nodes.Output(nodes=[expression])] if not isinstance(expression, nodes.TemplateData | nodes.Tuple):
             return _compiled(text, _assignment(expression), native=True)
         case _:

@@ -1,6 +1,7 @@
 """A JSON value whose strings may be templates: compiled once, judged as far as it is literal, rendered per event."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from schemas import templates
@@ -15,6 +16,9 @@ Tree: TypeAlias = "dict[str, Tree] | list[Tree] | Template | str | int | float |
 #: From a path, as `update.files.0.name`, to what is wrong there.
 Wrong: TypeAlias = dict[str, list[str]]
 
+_HEADER = re.compile(r"headers(?:\.|\[['\"])([\w-]+)")
+# The beginning of a text that names the payload.
+_LIKE_A_TEMPLATE = re.compile(r"\A\W*(?:event|headers)[.\[]\w*")
 # Stands for a template that is none: what it would make isn't known either.
 _BROKEN = templates.template("{{ event }}", most=11)
 
@@ -29,11 +33,21 @@ def compiled(value: JSON, path: str, most: int, mistakes: Wrong) -> Tree:
         try:
             return templates.template(each, most)
         except Mistake as mistake:
-            mistakes[place] = [str(mistake)]
+            mistakes.setdefault(place, []).append(str(mistake))
             return _BROKEN
 
+    for place in _keys_like_templates(value, path):
+        mistakes.setdefault(place, []).append("A key is never a template.")
     made: Tree = _mapped(value, path, leaf)
     return made
+
+
+def _keys_like_templates(value: JSON, path: str) -> Iterator[str]:
+    for key, each in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        place = f"{path}.{step(key)}"
+        if isinstance(key, str) and templates.is_template(key):
+            yield place
+        yield from _keys_like_templates(each, place)
 
 
 def blank(tree: Tree) -> JSON:
@@ -49,6 +63,26 @@ def places(tree: Tree, path: str) -> list[str]:
     def leaf(each: Tree, place: str) -> None:
         if isinstance(each, Template):
             found.append(place)
+
+    _mapped(tree, path, leaf)
+    return found
+
+
+def doubts(tree: Tree, path: str, hidden: Collection[str]) -> list[str]:
+    """What in `tree`, which stands at `path`, is right but may not be what was meant.
+
+    `hidden` are the headers that templates don't see.
+    """
+    found: list[str] = []
+
+    def leaf(each: Any, place: str) -> None:
+        if isinstance(each, str) and _LIKE_A_TEMPLATE.search(each):
+            found.append(f"{place} is no template as it stands; is {{{{ event.… }}}} meant?")
+        if isinstance(each, Template):
+            if "${{" in each.source:
+                found.append(f"{place} has a $ before {{{{, which stays there.")
+            named = {name for name in _HEADER.findall(each.source) if name in hidden}
+            found.extend(f"{place} reads the header {name}, which no template sees." for name in sorted(named))
 
     _mapped(tree, path, leaf)
     return found

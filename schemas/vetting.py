@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import TemplateSyntaxError, nodes
 from jinja2.meta import TrackingCodeGenerator
 
-from schemas import filters
+from schemas import filters, own_filters
 from schemas.bounds import Budget, Failed, as_json
 from schemas.dialect import ENVIRONMENT, VARIABLES
 from schemas.strict import closest
@@ -49,11 +49,11 @@ def parsed(text: str) -> nodes.Template:
         return tree
     except TemplateSyntaxError as error:
         said = (error.message or "")[:200].rstrip(".")
-        raise Mistake(f"Is no template: {said} (line {error.lineno}).") from None
+        raise Mistake(f"Not a valid template: {said} (line {error.lineno}).") from None
     except RecursionError:
         raise Mistake(TOO_DEEP) from None
     except (ValueError, OverflowError) as error:
-        raise Mistake(f"Is no template ({type(error).__name__}).") from None
+        raise Mistake(f"Not a valid template ({type(error).__name__}).") from None
 
 
 def _vet(tree: nodes.Template) -> None:
@@ -96,7 +96,7 @@ def _walk(tree: nodes.Node) -> Iterator[tuple[nodes.Node, int]]:
 
 def _unavailable(node: nodes.Node) -> str:
     if isinstance(node, nodes.Call):
-        return "There are no calls here, as x(); there are filters, as event.x | date, and | default('y')."
+        return "There are no calls here, as x.upper(); there are filters, as x | upper, x | length, x.y | default('z')."
     return f"There is no {type(node).__name__} here."
 
 
@@ -117,6 +117,8 @@ def _vet_filter(node: nodes.Filter) -> None:
     for each in _keywords(node):
         if each.key == "attribute":
             _vet_attribute(each.value.value if isinstance(each.value, nodes.Const) else None)
+    if node.name == "date" and isinstance(constants[0] if constants else None, str):
+        _vet_date(str(constants[0]))
     if node.name in filters.LOOKING:
         for value in constants:
             _vet_attribute(value)
@@ -147,6 +149,13 @@ def _applied(kind: str, name: Sequence[object], known: Collection[str]) -> None:
         if not isinstance(each, str):
             raise Mistake(f"A {kind} that is applied to each is named by a text in the template.")
         _known(kind, each, known)
+
+
+def _vet_date(wanted: str) -> None:
+    try:
+        own_filters.check_date_format(wanted)
+    except Failed as failure:
+        raise Mistake(str(failure)) from None
 
 
 def _vet_attribute(value: object) -> None:

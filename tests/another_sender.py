@@ -1,4 +1,4 @@
-"""The function with a sender more, made as CONTRIBUTING says: for FUNCTION_SOURCE."""
+"""The function with one more sender, made as CONTRIBUTING says: for FUNCTION_SOURCE."""
 
 from typing import cast
 

@@ -114,13 +114,13 @@ def cloud() -> Iterator[Cloud]:
 Launch = Callable[..., Relay]
 
 
-def _launch(cloud: Cloud, settings: Mapping[str, str], log_file: Path) -> Relay:
+def launched(cloud: Cloud, settings: Mapping[str, str], log_file: Path) -> Relay:
     with log_file.open("wb") as log:
         function = Function(settings, log=log)
     return Relay(cloud, function, log_file)
 
 
-def _end(relay: Relay) -> None:
+def ended(relay: Relay) -> None:
     relay.session.close()
     code = relay.function.stop()
     text = relay.log_text()
@@ -136,10 +136,10 @@ def _end(relay: Relay) -> None:
 @pytest.fixture(scope="session")
 def relay(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
     """The function as this cloud sets it up, shared."""
-    running = _launch(cloud, cloud.settings(), tmp_path_factory.mktemp("relay") / "log")
+    running = launched(cloud, cloud.settings(), tmp_path_factory.mktemp("relay") / "log")
     running.function.wait_until_up()
     yield running
-    _end(running)
+    ended(running)
 
 
 @pytest.fixture
@@ -150,10 +150,10 @@ def launch(cloud: Cloud, tmp_path: Path) -> Iterator[Launch]:
     def start(on: Cloud = cloud, **changes: str | None) -> Relay:
         merged = {**on.settings(), **changes}
         settings = {name: value for name, value in merged.items() if value is not None}
-        running.append(_launch(on, settings, tmp_path / f"log-{len(running)}"))
+        running.append(launched(on, settings, tmp_path / f"log-{len(running)}"))
         running[-1].function.wait_until_up()
         return running[-1]
 
     yield start
     for each in running:
-        _end(each)
+        ended(each)

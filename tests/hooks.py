@@ -39,7 +39,7 @@ def call(
 ) -> requests.Response:
     """Sends `payload` as the sender does, proven by `secret`."""
     body = payload if isinstance(payload, bytes) else json.dumps(payload, ensure_ascii=False).encode()
-    proof, question = proven(sender, secret, body)
+    proof, question = proven(sender, secret, body, message_id=unique("msg"))
     path = f"/hooks/{hook}{question}"
     if query:
         path += f"{'&' if question else '?'}{query}"

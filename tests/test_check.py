@@ -94,13 +94,13 @@ def test_what_a_hook_makes_of_a_payload(tmp_path: Path) -> None:
     assert done.stdout.startswith(
         """Delivery: d-1
 
-1  PUT https://api.apify.com/v2/datasets/kVxQb3TnWkzbQMuFY
+updates.0: PUT https://api.apify.com/v2/datasets/kVxQb3TnWkzbQMuFY
 {
   "name": "products-2026-11-22-0829",
   "generalAccess": "ANYONE_WITH_ID_CAN_READ"
 }
 
-2  PATCH https://api.data.world/v0/datasets/acme/products
+updates.1: PATCH https://api.data.world/v0/datasets/acme/products
 {
 """
     )

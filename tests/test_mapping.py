@@ -1,5 +1,6 @@
 """What a hook makes of a payload, and what several results make of an answer: as values, without a server."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Any
@@ -14,7 +15,7 @@ from handlers.deliver import Progress
 from handlers.hooks import Ignored
 from handlers.providers import PROVIDERS
 from handlers.providers.call import Result
-from handlers.senders import SENDERS
+from handlers.senders import SENDERS, is_test_message, visible_headers
 from handlers.together import Outcome, together
 from schemas.bounds import Budget
 from schemas.config import Config
@@ -34,7 +35,10 @@ def configured(**more: Any) -> Config:
 
 
 def read(configuration: dict[str, Any], payload: Any, headers: dict[str, str] | None = None, limit: int = LIMIT) -> Any:
-    return hooks.read(configured(a=configuration).hooks["a"], payload, headers or {}, SCHEMAS, Budget(limit))
+    """As receive and check do it."""
+    configured_hook, headers = configured(a=configuration).hooks["a"], headers or {}
+    is_test = is_test_message(configured_hook.sender, headers, payload)
+    return hooks.read(configured_hook, payload, visible_headers(headers), SCHEMAS, Budget(limit), is_test=is_test)
 
 
 APIFY = update("apify", "{{ event.id }}", {"name": "{{ event.name }}"})
@@ -93,6 +97,25 @@ def test_when() -> None:
     failing = read(hook(APIFY, when="event.status > 1"), {"status": "s3cret"})
     assert failing.is_odd
     assert "s3cret" not in failing.why
+
+
+def test_a_when_that_costs_too_much_is_told_rather_than_false() -> None:
+    """Else an event would be lost to what has nothing to do with it: the time that there was."""
+    for when in ("event.list | sort | length > 1 and ('a' * 2000) == event.x", "'a' * event.n == ''"):
+        with pytest.raises(Invalid) as caught:
+            read(hook(APIFY, when=when), {"list": [2, 1], "n": 2_000_000, "x": ""}, limit=1000)
+        assert list(caught.value.problem.errors or {}) == ["when"]
+
+
+def test_no_more_errors_than_are_read() -> None:
+    files = [{"name": "{{ event.x }}"} for _ in range(70)]
+    many = [
+        update("data.world", "acme/products", {"files": files}),
+        update("data.world", "acme/products", {"files": files}),
+    ]
+    with pytest.raises(Invalid) as caught:
+        read(hook(*many), {})
+    assert len(caught.value.problem.errors or {}) == 100
 
 
 def test_test_messages_come_before_when() -> None:
@@ -224,6 +247,18 @@ def test_together_keeps_the_order_and_each_ones_fault() -> None:
     assert made[3].problem is not None
     assert made[3].problem.status == 503
     assert isinstance(made[4].fault, ZeroDivisionError)
+
+
+def test_a_thread_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the system says then can't be made otherwise."""
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", refuse)
+    made = together([Update("apify", "a", {}), Update("apify", "b", {})], 2, lambda each, _: each.dataset)
+    assert [each.problem.status if each.problem else None for each in made] == [503, 503]
+    assert results.status(made, 0) == (503, {"Retry-After": "1"})
 
 
 @pytest.mark.parametrize("sender", SENDERS)

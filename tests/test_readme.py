@@ -154,7 +154,7 @@ def test_the_check_commands(tmp_path: Path) -> None:
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("deploy/relay.yaml: no mistakes, 0 hooks.\nDelivery: ")
-    assert "1  PATCH https://api.data.world/v0/datasets/acme/products" in done.stdout
+    assert "updates.0: PATCH https://api.data.world/v0/datasets/acme/products" in done.stdout
 
 
 def test_the_senders_and_the_filters() -> None:

@@ -197,4 +197,4 @@ def test_a_recipe_says_what_to_set(path: Path) -> None:
 
 
 def test_the_shipped_configuration_opens_nothing() -> None:
-    assert yaml.safe_load((ROOT / "deploy/relay.yaml").read_text()) == {"hooks": {}}
+    assert yaml.safe_load((ROOT / "deploy/relay.yaml").read_text()) == {"hooks": None}

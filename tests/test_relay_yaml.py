@@ -83,9 +83,9 @@ def test_an_alias_is_what_it_stands_for() -> None:
 @pytest.mark.parametrize(
     ("text", "path", "said"),
     [
-        ("a: 1\nb: 2\na: 3", "a", "Is there twice (line 3)."),
-        ("a: {b: 1, b: 2}", "a.b", "Is there twice (line 1)."),
-        ("a:\n  - {b: 1}\n  - {c: 1, 'c': 2}", "a.1.c", "Is there twice (line 3)."),
+        ("a: 1\nb: 2\na: 3", "a", "Is given twice (line 3)."),
+        ("a: {b: 1, b: 2}", "a.b", "Is given twice (line 1)."),
+        ("a:\n  - {b: 1}\n  - {c: 1, 'c': 2}", "a.1.c", "Is given twice (line 3)."),
         ("1: x", "", "Has a key that is no text; put it in quotes (line 1)."),
         ("? [a]\n: x", "", "Has a key that is no text; put it in quotes (line 1)."),
         ("a: !!python/object/apply:os.system [x]", "a", "which is not taken (line 1)."),
@@ -96,8 +96,11 @@ def test_an_alias_is_what_it_stands_for() -> None:
         ("a: 1e999", "a", "Is a number that is out of range (line 1)."),
         ('a: "\\ud800"', "a", "Holds half of a surrogate pair (line 1)."),
         ("a: [", "", "Is not YAML: expected the node content, but found '<stream end>' (line 1, column 5)."),
-        ("a: b: c", "", "Is not YAML: mapping values are not allowed here (line 1, column 5)."),
-        ("a: 1\n---\nb: 2", "", "Is not YAML: but found another document (line 2, column 1)."),
+        ("a: {{ event.x }}", "a", "What begins with {{ has to be put in quotes (line 1)."),
+        ("a: {{ event.x }}-b", "", "Put a value that begins with a quote or with {{ in quotes, the whole of it."),
+        ("a:\n\tb: 1", "", "Indent with spaces, not with tabs."),
+        ("a: b: c", "", "allowed here (line 1, column 5). Put a value with ': ' in it in quotes."),
+        ("a: 1\n---\nb: 2", "", "(line 2, column 1). There is one document in a file."),
         ("a: *x", "", "Is not YAML: found undefined alias 'x' (line 1, column 4)."),
         ("a: \x01", "", "Is not YAML: it holds a character that YAML doesn't allow."),
         ("a: " + "[" * 5000, "", "Is nested deeper than 64 levels."),
@@ -243,7 +246,7 @@ hooks:
   third:
 """
     expected = """
-        hook second: sender: Is there twice (line 12).
+        hook second: sender: Is given twice (line 12).
         hook: Unknown field; did you mean hooks?
         events.allow.1: Must be one of: apify, data.world; did you mean data.world?
         events.allow.2: Must be provider:dataset, where '*' stands for any characters.
@@ -252,7 +255,7 @@ hooks:
         hook Publish: The hook's name: Must be 1 to 63 of a-z, 0-9 and '-', not first a '-'.
         hook Publish: sender: Must be one of: standard-webhooks, github, bitbucket, gitlab, dbt,
         hook Publish: secret: Looks like a token or secret itself; give a reference to it: projects/P/secrets/NAME
-        hook Publish: when: Is no template: unexpected ')' (line 1).
+        hook Publish: when: Not a valid template: unexpected ')' (line 1).
         hook Publish: updates: Missing data for required field.
         hook Publish: update: Unknown field; did you mean updates?
         hook second: secret: 2 of 3: Names an environment variable that isn't set.
@@ -285,6 +288,58 @@ def test_no_mistake_repeats_a_secret() -> None:
         assert "abcdef123" not in "".join(mistakes(text, environ={}))
 
 
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "apify_api_x",
+        "whsec_x",
+        "eyJhbGciOi.x.y",
+        "ghp_0123456789",
+        "github_pat_11AB",
+        "glpat-x",
+        "dbtc_x",
+        "dbtu_x",
+        "0" * 32,
+        "9f" * 20,
+    ],
+)
+def test_what_looks_like_a_secret_is_no_reference(secret: str) -> None:
+    text = yaml.safe_dump({"hooks": {"a": {"sender": "github", "secret": secret, "updates": [UPDATE_VALUE]}}})
+    for environ in (ENVIRON, None):
+        assert "hook a: secret: Looks like a token or secret itself" in mistakes(text, environ=environ)[0]
+
+
+UPDATE_VALUE = {"provider": "apify", "dataset": "abc", "update": {"name": None}}
+
+
+def test_what_may_have_been_meant_as_a_template() -> None:
+    updates = [
+        {
+            "provider": "data.world",
+            "dataset": "acme/products",
+            "update": {
+                "title": "event.run.id",
+                "description": "{event.x}",
+                "summary": "${{ event.x }}",
+                "tags": ["an event"],
+            },
+        }
+    ]
+    seen = {"provider": "data.world", "dataset": "acme/products", "update": {"title": "{{ headers.authorization }}"}}
+    hooks = {
+        "a": {"sender": "github", "secret": "x", "updates": updates},
+        "b": {"sender": "github", "secret": "x", "when": "headers['x-gitlab-token'] == 'x'", "updates": [seen]},
+    }
+    config = read(yaml.safe_dump({"hooks": hooks}, sort_keys=False))
+    assert config.doubts({"x-gitlab-token", "authorization"}) == [
+        "hook a: updates.0.update.title is no template as it stands; is {{ event.… }} meant?",
+        "hook a: updates.0.update.description is no template as it stands; is {{ event.… }} meant?",
+        "hook a: updates.0.update.summary has a $ before {{, which stays there.",
+        "hook b: when reads the header x-gitlab-token, which no template sees.",
+        "hook b: updates.0.update.title reads the header authorization, which no template sees.",
+    ]
+
+
 UPDATE = "{provider: apify, dataset: abc, update: {name: null}}"
 
 
@@ -310,8 +365,11 @@ def test_single_mistakes(text: str, line: str) -> None:
          "when: Must be a string: an expression, without braces."),
         (f"{{sender: github, secret: x, wait: true, updates: [{UPDATE}]}}",
          "wait: Unknown field; known are sender, secret, when, updates."),
-        (f"{{sender: github, secret: x, updates: [{UPDATE.replace('abc', '12')}]}}",
+        (f"{{sender: github, secret: x, updates: [{UPDATE.replace('abc', 'true')}]}}",
          "updates.0.dataset: Not a valid string."),
+        (f"{{sender: github, secret: x, when: , updates: [{UPDATE}]}}", "when: Field may not be null."),
+        (f"{{sender: github, secret: x, updates: [{UPDATE.replace('apify,', 'apify, token: ,')}]}}",
+         "updates.0.token: Field may not be null."),
         (f"{{sender: github, secret: x, updates: [{UPDATE.replace('apify', '{a: b}')}]}}",
          "updates.0.provider: Not a valid string."),
         ("{sender: github, secret: x, updates: [{provider: '{{ event.p }}', dataset: abc, update: {name: null}}]}",
@@ -322,6 +380,27 @@ def test_single_mistakes(text: str, line: str) -> None:
 )  # fmt: skip
 def test_single_mistakes_of_a_hook(hook: str, said: str) -> None:
     assert mistakes(f"hooks: {{a: {hook}}}") == [f"relay.yaml: hook a: {said}"]
+
+
+def test_a_key_is_never_a_template() -> None:
+    properties = "{'{{ event.k }}': 1, a: [{'{% x': 2}]}"
+    text = f"[{{provider: data.world, dataset: acme/products, update: {{properties: {properties}}}}}]"
+    assert mistakes(f"hooks: {{a: {{sender: github, secret: x, updates: {text}}}}}") == [
+        'relay.yaml: hook a: updates.0.update.properties."{{ event.k }}": A key is never a template.',
+        'relay.yaml: hook a: updates.0.update.properties.a.0."{% x": A key is never a template.',
+    ]
+
+
+def test_a_dataset_that_is_a_number_is_text() -> None:
+    hook = f"{{sender: github, secret: x, updates: [{UPDATE.replace('abc', '1234567')}]}}"
+    assert read(f"hooks: {{a: {hook}}}").hooks["a"].updates[0].dataset == "1234567"
+
+
+def test_a_name_with_a_dot_is_shown_whole() -> None:
+    hook = f"{{sender: githib, secret: x, updates: [{UPDATE}]}}"
+    lines = mistakes(f"hooks: {{my.hook: {hook}}}")
+    assert lines[0].startswith('relay.yaml: hook "my.hook": The hook\'s name: Must be')
+    assert lines[1].startswith('relay.yaml: hook "my.hook": sender: Must be one of')
 
 
 def test_names_of_hooks() -> None:
@@ -368,4 +447,5 @@ def test_a_warning_where_an_update_has_no_token() -> None:
                                 default_threads=1)  # fmt: skip
     updates = "[{provider: data.world, dataset: acme/products, update: {title: x}}, " + UPDATE + "]"
     config = read(f"hooks: {{a: {{sender: github, secret: x, updates: {updates}}}}}")
-    assert config.warnings(settings) == ["hook a: updates.0 has no token: DATA_WORLD_TOKEN isn't set."]
+    expected = "DATA_WORLD_TOKEN isn't set: 1 updates of hooks have no token, as hook a: updates.0."
+    assert config.warnings(settings) == [expected]

@@ -178,3 +178,7 @@ def test_the_standard_id() -> None:
     assert standard_id(VECTOR) == VECTOR["webhook-id"]
     assert standard_id(as_svix(VECTOR)) == VECTOR["webhook-id"]
     assert standard_id({}) is None
+    # Of two only the one that is signed counts.
+    assert standard_id({**as_svix(VECTOR), "webhook-id": "foreign"}) == VECTOR["webhook-id"]
+    assert standard_id({**VECTOR, "svix-id": "foreign"}) == VECTOR["webhook-id"]
+    assert standard_id({"webhook-id": "", "svix-id": "s"}) == "s"

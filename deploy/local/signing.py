@@ -20,14 +20,16 @@ def signed_headers(secret: str, message_id: str, body: bytes, *, at: float | Non
     return {"webhook-id": message_id, "webhook-timestamp": timestamp, "webhook-signature": f"v1,{signature}"}
 
 
-def proven(sender: str, secret: str, body: bytes, *, at: float | None = None) -> tuple[dict[str, str], str]:
+def proven(
+    sender: str, secret: str, body: bytes, *, at: float | None = None, message_id: str = "msg_local"
+) -> tuple[dict[str, str], str]:
     """The headers and the query (with its '?') by which `sender` proves `body`, its own secret being `secret`."""
     digest = _sha256(secret.encode(), body)
     match sender:
         case "standard-webhooks":
-            return signed_headers(secret, "msg_local", body, at=at), ""
+            return signed_headers(secret, message_id, body, at=at), ""
         case "gitlab" if secret.startswith("whsec_"):
-            return signed_headers(secret, "msg_local", body, at=at), ""
+            return signed_headers(secret, message_id, body, at=at), ""
         case "gitlab":
             return {"X-Gitlab-Token": secret}, ""
         case "github":
