@@ -117,6 +117,11 @@ def test_run(taken: bool) -> None:
             lines.append(line.strip())
         assert any(f"http://127.0.0.1:{port}" in line for line in lines) is not taken
         commands = [line for line in lines if line.startswith("curl ")]
+        signed = [line for line in lines if line.startswith("payload=")]
+        assert len(signed) == 1
+        hooked = subprocess.run(["bash", "-c", signed[0]], capture_output=True, text=True, timeout=30).stdout
+        assert hooked.split()[1] == "200", hooked
+        assert '"status":200' in hooked
         assert len(commands) == 6
         answers = [
             subprocess.run(["bash", "-c", f"{command} 2>/dev/null"], capture_output=True, text=True, timeout=30).stdout

@@ -85,15 +85,16 @@ class Function:
         port: int | None = None,
         log: IO[Any] | int | None = None,
         cwd: Path = ROOT,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
-        """`settings` are all that the function sees of the environment, but for what a process needs to run."""
+        """`settings`, and `environ`, are all that the function sees, but for what a process needs to run."""
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         needed = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "functions_framework", "--target", "relay", "--host", "127.0.0.1"],
             cwd=cwd,
-            env={**needed, "PORT": str(self.port), "PYTHONUNBUFFERED": "1", **settings},
+            env={**needed, **(environ or {}), "PORT": str(self.port), "PYTHONUNBUFFERED": "1", **settings},
             stdout=log,
             stderr=subprocess.STDOUT,
             # A Ctrl-C at the terminal is for whoever started us, who then stops us in order.

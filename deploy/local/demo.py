@@ -100,6 +100,24 @@ def _body(event: dict[str, Any]) -> bytes:
     return json.dumps(event, ensure_ascii=False).encode()
 
 
+def workflow() -> dict[str, Any]:
+    """What GitHub says of a workflow's run, cut to what matters here."""
+    return {
+        "action": "completed",
+        "workflow_run": {
+            "name": "Build",
+            "run_number": 214,
+            "event": "push",
+            "conclusion": "success",
+            "head_branch": "main",
+            "head_sha": "9c1d3be07f5b2a66f0c0b7ce6a2f4d0a4d2f7e11",
+            "html_url": "https://github.com/acme/products/actions/runs/19520441207",
+            "updated_at": "2026-11-22T08:31:40Z",
+        },
+        "repository": {"full_name": "acme/products", "default_branch": "main"},
+    }
+
+
 def _scenes(cloud: Cloud) -> list[Scene]:
     dataset_id = cloud.apify.add(APIFY_USER, "products-staging")
     products = cloud.data_world.add(f"{DATA_WORLD_OWNER}/products")
@@ -118,21 +136,7 @@ def _scenes(cloud: Cloud) -> list[Scene]:
             }
         ],
     }
-    workflow = {
-        "action": "completed",
-        "workflow_run": {
-            "name": "Build",
-            "run_number": 214,
-            "event": "push",
-            "conclusion": "success",
-            "head_branch": "main",
-            "head_sha": "9c1d3be07f5b2a66f0c0b7ce6a2f4d0a4d2f7e11",
-            "html_url": "https://github.com/acme/products/actions/runs/19520441207",
-            "updated_at": "2026-11-22T08:31:40Z",
-        },
-        "repository": {"full_name": "acme/products", "default_branch": "main"},
-    }
-    signed, _ = proven("github", cloud.github_secret, _body(workflow))
+    signed, _ = proven("github", cloud.github_secret, _body(workflow()))
     github = {"X-GitHub-Event": "workflow_run", "X-GitHub-Delivery": "72d3162e-cc78-11e3-81ab", **signed}
     return [
         Scene(
@@ -160,7 +164,7 @@ def _scenes(cloud: Cloud) -> list[Scene]:
         Scene(
             "GitHub says in its own words that a workflow is done: a hook turns that into an update.",
             "/hooks/github-workflow",
-            workflow,
+            workflow(),
             proof=github,
             shown=github,
             update={

@@ -1,10 +1,11 @@
 """`make run`: this machine as the cloud until Ctrl-C, with lines to paste."""
 
+import json
 import os
 import sys
 
 from deploy.local.cloud import APIFY_USER, DATA_WORLD_OWNER, Cloud, Function, ending, is_free
-from deploy.local.demo import paint
+from deploy.local.demo import RECIPE, paint, workflow
 
 _PORT = 8080
 
@@ -20,10 +21,12 @@ def main() -> int:
     cloud = Cloud().start()
     dataset_id = cloud.apify.add(APIFY_USER, "products")
     cloud.data_world.add(f"{DATA_WORLD_OWNER}/products")
-    function = Function(cloud.settings(), port=port if is_free(port) else None)
+    config = os.environ.get("RELAY_CONFIG") or RECIPE
+    settings = {**cloud.settings(), "RELAY_CONFIG": config}
+    function = Function(settings, port=port if is_free(port) else None, environ=os.environ)
     try:
         function.wait_until_up(over=over)
-        print(_lines(cloud, function.url, dataset_id), flush=True)
+        print(_lines(cloud, function.url, dataset_id, config), flush=True)
         while not over.wait(0.2) and function.process.poll() is None:
             pass
         return 0 if over.is_set() else 1
@@ -35,7 +38,18 @@ def main() -> int:
         cloud.stop()
 
 
-def _lines(cloud: Cloud, url: str, dataset_id: str) -> str:
+def _hook(cloud: Cloud, url: str) -> str:
+    """GitHub's call, signed by openssl, which is what a shell has for that."""
+    payload = json.dumps(workflow())
+    return (
+        f"payload='{payload}'; curl -i -w '\\n' -d \"$payload\" -H 'Content-Type: application/json' "
+        "-H 'X-GitHub-Event: workflow_run' "
+        f'-H "X-Hub-Signature-256: sha256=$(printf %s "$payload" | openssl dgst -sha256 -hmac {cloud.github_secret} -r '
+        f"| cut -d' ' -f1)\" {url}/hooks/github-workflow"
+    )
+
+
+def _lines(cloud: Cloud, url: str, dataset_id: str, config: str) -> str:
     event = f"curl -i -w '\\n' -H 'Authorization: Bearer {cloud.relay_secret}' -H 'Content-Type: application/json'"
     read = "curl -s -w '\\n' -H 'Authorization: Bearer"
     apify = '{"provider": "apify", "dataset": "%s", "update": {"generalAccess": "ANYONE_WITH_ID_CAN_READ"}}'
@@ -46,10 +60,14 @@ def _lines(cloud: Cloud, url: str, dataset_id: str) -> str:
         ("Update a dataset on data.world", f"{event} -d '{data_world}' {url}"),
         ("See what would be sent, without sending it", f"{event} -d '{data_world}' '{url}/?dry_run=true'"),
         ("Make a mistake", f"{event} -d '{wrong}' {url}"),
+        *([("Be GitHub, whose payload a hook understands", _hook(cloud, url))] if config == RECIPE else []),
         ("Read the records back", f"{read} {cloud.apify_token}' {cloud.apify.base_url}/datasets/{dataset_id}"),
         ("", f"{read} {cloud.data_world_token}' {cloud.data_world.base_url}/datasets/acme/products"),
     ]
-    said = [f"\n{paint('bold', 'Running')} at {paint('cyan', url)}. The secrets below live as long as this does.\n"]
+    said = [
+        f"\n{paint('bold', 'Running')} at {paint('cyan', url)}, with the hooks of {config}.",
+        "The secrets below live as long as this does.\n",
+    ]
     for title, line in steps:
         said.append((f"{paint('bold', title)}\n" if title else "") + f"  {line}\n")
     said.append("Ctrl-C ends it. The function's log follows.\n")

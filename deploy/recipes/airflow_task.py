@@ -1,9 +1,11 @@
 """An Airflow task that says what its DAG has made, and fails when the record isn't updated. For Airflow 3.2 or newer.
 
-In Airflow (Admin > Connections > Add, or the variable AIRFLOW_CONN_DATASET_RELAY): the connection `dataset_relay`,
-of type HTTP or Generic, with the function's address as its host (https://YOUR-FUNCTION) and as its password the
-secret that RELAY_SECRET refers to. Nothing else is set on Airflow's side; the function needs DATA_WORLD_TOKEN or
-APIFY_TOKEN.
+In Airflow (Admin > Connections > Add): the connection `dataset_relay`, of type HTTP or Generic, with the function's
+address as its host (https://YOUR-FUNCTION) and as its password the secret that RELAY_SECRET refers to. As a variable:
+
+    AIRFLOW_CONN_DATASET_RELAY='{"conn_type": "http", "host": "https://YOUR-FUNCTION", "password": "THE-SECRET"}'
+
+Nothing else is set on Airflow's side; the function needs DATA_WORLD_TOKEN or APIFY_TOKEN.
 
 Put this file into the DAGs folder, and `update_dataset` at the end of your own DAG. It posts a native event: no hook
 is needed. What asks to try again is left to the task's own retries; what doesn't fails at once.
