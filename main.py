@@ -12,7 +12,7 @@ from pathlib import Path
 import functions_framework
 from flask import Request, Response
 
-from handlers import check, configuration, logs
+from handlers import configuration, logs
 from handlers.deliver import Deliverer
 from handlers.providers import PROVIDERS
 from handlers.receive import Receiver
@@ -53,6 +53,8 @@ def build(environ: Mapping[str, str]) -> Receiver:
 
 
 if __name__ == "__main__":
+    from handlers import check
+
     sys.exit(check.main(sys.argv[1:], lambda: read(os.environ, elsewhere=True)[:2], PROVIDERS))
 
 try:
