@@ -7,12 +7,12 @@ import argparse
 import io
 import json
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from handlers import hooks
 from handlers.configuration import DEFAULT
+from handlers.deadline import Deadline
 from handlers.providers.call import Provider
 from handlers.senders import delivery_id, hidden_headers, is_test_message, visible_headers
 from schemas.bounds import Budget
@@ -102,8 +102,8 @@ def _try_out(
 ) -> None:
     try:
         event = parse_object(sys.stdin.buffer.read() if payload == "-" else Path(payload).read_bytes())
-        until = time.monotonic() + settings.deadline_seconds
-        budget = Budget(settings.max_body_bytes, expired=lambda: time.monotonic() > until)
+        deadline = Deadline.after(settings.deadline_seconds)
+        budget = Budget(settings.max_body_bytes, expired=lambda: not deadline.remaining())
         schemas = {name: each.EVENT for name, each in providers.items()}
         is_test = is_test_message(hook.sender, headers, event)
         found = hooks.read(hook, event, visible_headers(headers), schemas, budget, is_test=is_test)
