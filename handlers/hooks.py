@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from schemas.bounds import Budget, Failed, TooMuch
+from schemas.bounds import Budget, Failed, TooMuch, as_text
 from schemas.config import Hook
 from schemas.event import EventSchema, Update, read_event
 from schemas.problem import Invalid
@@ -49,8 +49,8 @@ def read(
         dataset = rendered(template.dataset, "dataset", variables, budget, failures)
         event: dict[str, JSON] = {
             "provider": template.provider,
-            # A number is an id, too; anything else that is no text is no dataset.
-            "dataset": str(dataset) if isinstance(dataset, int) and not isinstance(dataset, bool) else dataset,
+            # Whatever it is, it becomes text; but null says that there is no dataset, not that it is called so.
+            "dataset": None if dataset is None else as_text(dataset),
             "update": rendered(template.body, "update", variables, budget, failures),
         }
         try:

@@ -19,7 +19,7 @@ MAX_STEPS = 100_000
 #: Levels of lists and objects in a value.
 _MAX_DEPTH = 128
 #: What all values that are made for one event come to, in texts of the largest size.
-_MAX_TEXTS = 16
+_MAX_TEXTS = 8
 #: Bits of a whole number: a double holds no larger one.
 _MAX_BITS = 1024
 
@@ -95,6 +95,13 @@ class Budget:
         return value
 
 
+def present(*values: object) -> None:
+    """Raises UndefinedError where something is missing: Jinja2 itself lets some of it pass."""
+    for each in values:
+        if isinstance(each, Undefined):
+            str(each)
+
+
 def _iterated(value: Any) -> Iterable[Any]:
     if not hasattr(value, "__next__"):
         _no_json(value)
@@ -103,8 +110,7 @@ def _iterated(value: Any) -> Iterable[Any]:
 
 
 def _no_json(value: object) -> NoReturn:
-    if isinstance(value, Undefined):
-        str(value)  # which says what is missing
+    present(value)
     raise Failed(f"It makes a {type(value).__name__}, which JSON has no value for.")
 
 
@@ -144,8 +150,7 @@ def as_text(value: Any) -> str:
     """
     if isinstance(value, str):
         return value
-    if isinstance(value, Undefined):
-        return str(value)  # which says what is missing
+    present(value)
     try:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except ValueError:

@@ -14,12 +14,14 @@ from jinja2.sandbox import SandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
 from schemas import filters, own_filters
-from schemas.bounds import Budget, Failed, TooMuch, as_text
+from schemas.bounds import Budget, Failed, TooMuch, as_text, present
 from schemas.strict_json import shown
 
 #: What a template can name; anything else is a mistake when it is compiled.
 VARIABLES = ("event", "headers")
 
+# Of a name in a message. In characters.
+_LONGEST_SHOWN = 60
 _LOOP = {"index", "index0", "revindex", "revindex0", "first", "last", "length", "previtem", "nextitem"}
 
 
@@ -42,7 +44,7 @@ class _Environment(SandboxedEnvironment):
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         """`event['key']`, `event.list[0]`, or missing."""
-        filters.present(argument)
+        present(argument)
         if isinstance(obj, Undefined):
             return obj
         is_key = isinstance(obj, dict) and isinstance(argument, str)
@@ -58,7 +60,7 @@ class _Environment(SandboxedEnvironment):
         """An operator's value, refused before it is made where it would be too large."""
         budget: Budget = context[filters.BUDGET]
         budget.check()
-        filters.present(left, right)
+        present(left, right)
         if operator == "*":
             for value, times in ((left, right), (right, left)):
                 if isinstance(value, str | list | tuple) and isinstance(times, int):
@@ -70,16 +72,20 @@ class _Environment(SandboxedEnvironment):
         return budget.measured(super().call_binop(context, operator, left, right))
 
 
-class _Computed(str):
+class _ComputedText(str):
     """A key that the template computes: it may be the payload's text, and is shown to nobody."""
 
     __slots__ = ()
 
 
+class _ComputedNumber(int):
+    """A position that the template computes, likewise."""
+
+
 def _missing(key: object) -> str:
-    if isinstance(key, _Computed) or not isinstance(key, str | int):
+    if isinstance(key, _ComputedText | _ComputedNumber) or not isinstance(key, str | int):
         return "What its key is computed to be is missing."
-    if isinstance(key, int) or key.replace("-", "_").isidentifier():
+    if isinstance(key, int) or (key.replace("-", "_").isidentifier() and len(key) <= _LONGEST_SHOWN):
         return f"{key} is missing."
     return f"{shown(key)} is missing."
 
@@ -112,13 +118,18 @@ def _present(context: Context, value: Any) -> Any:
     """What is compared, or cut by: it is there."""
     budget: Budget = context[filters.BUDGET]
     budget.check()
-    filters.present(value)
+    present(value)
     return value
 
 
-def _key(value: Any) -> Any:
+@pass_context
+def _key(context: Context, value: Any) -> Any:
     """A key that the template computes."""
-    return _Computed(value) if isinstance(value, str) else value
+    budget: Budget = context[filters.BUDGET]
+    budget.check()
+    if isinstance(value, str):
+        return _ComputedText(value)
+    return _ComputedNumber(value) if isinstance(value, int) else value
 
 
 @pass_context

@@ -6,29 +6,28 @@ is kept gets only what it can handle in bounded time: no operation of Python's c
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
-from jinja2 import Undefined, pass_context
+from jinja2 import pass_context
 from jinja2.filters import FILTERS as JINJA_FILTERS
 from jinja2.runtime import Context
 from jinja2.tests import TESTS as JINJA_TESTS
 
+from schemas import looking_filters
 from schemas import own_filters as own
-from schemas.bounds import Budget, Failed, as_text
+from schemas.bounds import Budget, Failed, as_text, present
 
 #: Where the budget is in a template's context: no name that a template could write.
 BUDGET = "=budget"
 
 #: Filters that apply another filter or a test, which a template names.
 APPLYING = ("map", "select", "reject", "selectattr", "rejectattr")
-#: Filters that may look at an attribute of each item.
-LOOKING = ("sort", "min", "max", "sum")
 _OF_TEXT = ("capitalize", "lower", "title", "trim", "upper", "urlencode", "wordcount")
 _OF_ANYTHING = (
     "abs", "count", "d", "default", "dictsort", "filesizeformat", "float", "int", "items", "length", "reverse",
     "round",
 )  # fmt: skip
-_OF_ENVIRONMENT = ("first", "last", *LOOKING)
+_OF_ENVIRONMENT = ("first", "last")
 _KEPT_TESTS = (
     "boolean", "defined", "divisibleby", "eq", "==", "equalto", "even", "false", "float", "ge", ">=", "gt", ">",
     "greaterthan", "in", "integer", "iterable", "le", "<=", "lower", "lt", "<", "lessthan", "mapping", "ne", "!=",
@@ -37,13 +36,6 @@ _KEPT_TESTS = (
 _FOR_MISSING_NAMES = {"d", "default", "defined", "undefined"}
 # To a string these are Python's formatting.
 _OF_NUMBERS = {"divisibleby", "even", "odd"}
-
-
-def present(*values: object) -> None:
-    """Raises UndefinedError where something is missing: Jinja2 itself lets some of it pass."""
-    for each in values:
-        if isinstance(each, Undefined):
-            str(each)
 
 
 def _ticking(budget: Budget, values: Any) -> Iterator[Any]:
@@ -68,6 +60,8 @@ def _filter(name: str, function: Callable[..., object]) -> Callable[..., Any]:
             first = (context.environment,)
         elif name in APPLYING:
             first, value = (context,), _ticking(budget, value)
+        elif name in _LOOKING:
+            first = (context.environment, budget)
         elif name in _OF_BUDGET:
             first = (budget,)
         return budget.measured(function(*first, value, *args, **kwargs))
@@ -91,32 +85,45 @@ def _test(name: str) -> Callable[..., bool]:
     return call
 
 
-_OF_BUDGET: Mapping[str, Callable[..., object]] = {"join": own.join, "replace": own.replace}
+_OF_BUDGET: Mapping[str, Callable[..., object]] = {
+    "join": own.join,
+    "replace": own.replace,
+    "unique": own.unique,
+}
+_LOOKING: Mapping[str, Callable[..., object]] = {
+    "sort": looking_filters.sort,
+    "min": looking_filters.smallest,
+    "max": looking_filters.largest,
+    "sum": looking_filters.summed,
+}
 _FUNCTIONS: Mapping[str, Callable[..., object]] = {
     **{name: JINJA_FILTERS[name] for name in (*APPLYING, *_OF_TEXT, *_OF_ANYTHING, *_OF_ENVIRONMENT)},
     **_OF_BUDGET,
+    **_LOOKING,
     "apify_name": own.apify_name,
     "date": own.date,
     "limit": own.limit,
     "list": own.listed,
     "round": own.rounded,
     "string": own.string,
-    "sum": own.summed,
     "tojson": own.tojson,
     "trim": own.trim,
-    "unique": own.unique,
 }
 
 FILTERS: Mapping[str, Callable[..., Any]] = {name: _filter(name, function) for name, function in _FUNCTIONS.items()}
 TESTS: Mapping[str, Callable[..., bool]] = {name: _test(name) for name in _KEPT_TESTS}
 
 
-def misused(name: str, args: int, kwargs: list[str]) -> bool:
-    """Whether the filter `name` can't be given so many arguments, or none by these names."""
-    function = _FUNCTIONS[name]
-    own = name in _OF_ENVIRONMENT or name in APPLYING or name in _OF_BUDGET
+def misused(kind: Literal["filter", "test"], name: str, args: int, kwargs: list[str]) -> bool:
+    """Whether the filter or test `name` can't be given so many arguments, or none by these names."""
+    function: Any = _FUNCTIONS[name] if kind == "filter" else JINJA_TESTS[name]
+    before = 0
+    if kind == "filter":
+        before = 2 if name in _LOOKING else int(name in (*_OF_ENVIRONMENT, *APPLYING, *_OF_BUDGET))
+    elif kwargs:
+        return True
     try:
-        inspect.signature(function).bind(*[None] * (args + 1 + own), **dict.fromkeys(kwargs))
+        inspect.signature(function).bind(*[None] * (before + 1 + args), **dict.fromkeys(kwargs))
     except TypeError:
         return True
     return False

@@ -76,10 +76,11 @@ def tojson(value: object) -> str:
     return as_text([value])[1:-1]
 
 
-def unique(value: object, case_sensitive: bool = False) -> list[Any]:
+def unique(budget: Budget, value: object, case_sensitive: bool = False) -> list[Any]:
     """The distinct items, in their order; `true` is not 1, and `A` is `a` unless it is told otherwise."""
     seen: dict[str, Any] = {}
-    for each in _several(value, "unique"):
+    for each in several(value, "unique"):
+        budget.check()
         # As text: numbers can be chosen so that their hashes are all the same.
         key = as_text([each])
         seen.setdefault(key if case_sensitive else key.lower(), each)
@@ -88,14 +89,17 @@ def unique(value: object, case_sensitive: bool = False) -> list[Any]:
 
 def listed(value: object) -> list[Any]:
     """`value` as a list: an object's keys, a text's characters."""
-    return _several(value, "list")
+    return several(value, "list")
 
 
 def join(budget: Budget, value: object, d: str = "") -> str:
     """The items as one text, with `d` between."""
-    parts = [as_text(each) for each in _several(value, "join")]
-    between = as_text(d)
-    budget.room(sum(map(len, parts)) + len(between) * len(parts))
+    between, parts, size = as_text(d), [], 0
+    for each in several(value, "join"):
+        budget.check()
+        parts.append(as_text(each))
+        size += len(parts[-1]) + len(between)
+        budget.room(size - len(between))
     return between.join(parts)
 
 
@@ -114,7 +118,8 @@ def concatenated(budget: Budget, values: list[object]) -> str:
     return join(budget, values)
 
 
-def _several(value: object, name: str) -> list[Any]:
+def several(value: object, name: str) -> list[Any]:
+    """What the filter `name` goes through. Raises Failed: nothing."""
     if not isinstance(value, list | tuple | dict | str):
         raise Failed(f"{name}: takes a list.")
     return list(value)
@@ -139,10 +144,3 @@ def trim(value: str, chars: str | None = None) -> Any:
     if chars is not None and not (isinstance(chars, str) and len(chars) <= _LONGEST_TRIM):
         raise Failed(f"trim: takes up to {_LONGEST_TRIM} characters.")
     return value.strip(chars)
-
-
-def summed(environment: Any, value: Any, attribute: Any = None, start: Any = 0) -> Any:
-    """The sum of numbers, or of an attribute of each item."""
-    if not isinstance(start, int | float):
-        raise Failed("sum: sums numbers.")
-    return JINJA_FILTERS["sum"](environment, value, attribute, start)

@@ -8,6 +8,7 @@ from marshmallow import ValidationError, fields, validate
 from marshmallow.exceptions import SCHEMA
 
 from schemas import templates, trees
+from schemas.bounds import as_text
 from schemas.config import Config, ConfigError, Hook, UpdateTemplate
 from schemas.event import EventSchema
 from schemas.reference import Reference, ReferenceList
@@ -141,8 +142,8 @@ class Reader:
             return None
         mistakes: Wrong = {}
         given = {name: raw[name] for name in ("dataset", "update") if name in raw}
-        if isinstance(given.get("dataset"), int) and not isinstance(given["dataset"], bool):
-            given["dataset"] = str(given["dataset"])
+        if isinstance(given.get("dataset"), int | float):
+            given["dataset"] = as_text(given["dataset"])
         compiled: dict[str, Tree] = {
             name: trees.compiled(each, name, self._most, mistakes) for name, each in given.items()
         }

@@ -95,7 +95,8 @@ def template(text: str, most: int) -> Template:
     """`text`, compiled; it may have at most `most` characters. Raises Mistake."""
     tree = _parsed(text, most)
     match tree.body:
-        case [nodes.Output(nodes=[expression])] if not isinstance(expression, nodes.TemplateData):
+        # Nothing before it and nothing behind it, not even a comment or white space that it takes away.
+        case [nodes.Output(nodes=[expression])] if text.startswith("{{") and text.endswith("}}"):
             return _compiled(text, _assignment(expression), native=True)
         case _:
             return _compiled(text, tree, native=False)

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from jinja2 import TemplateSyntaxError, nodes
 from jinja2.meta import TrackingCodeGenerator
@@ -10,6 +10,7 @@ from jinja2.meta import TrackingCodeGenerator
 from schemas import filters, own_filters
 from schemas.bounds import Budget, Failed, as_json
 from schemas.dialect import ENVIRONMENT, VARIABLES
+from schemas.looking_filters import ATTRIBUTE_AT
 from schemas.strict import closest
 from schemas.strict_json import shown
 
@@ -57,7 +58,7 @@ def parsed(text: str) -> nodes.Template:
 
 
 def _vet(tree: nodes.Template) -> None:
-    loops = set()
+    loops, slices = set(), set()
     for count, (node, depth) in enumerate(_walk(tree), start=1):
         if count > _MOST_NODES:
             raise Mistake(f"Is too large: it has more than {_MOST_NODES} parts.")
@@ -71,6 +72,13 @@ def _vet(tree: nodes.Template) -> None:
             case nodes.Test():
                 _known("test", node.name, filters.TESTS)
                 _vet_arguments("test", node)
+            case nodes.Name() if not node.name.isascii():
+                # Python takes some letters for others, and so would a name be one that was vetted as another.
+                raise Mistake(f"The name {shown(node.name)} must be of the letters a to z, digits and _.")
+            case nodes.Getitem(arg=nodes.Slice()):
+                slices.add(id(node.arg))
+            case nodes.Slice() if id(node) not in slices:
+                raise Mistake("There is one slice in a pair of brackets, as event.x[:10].")
             case nodes.Const():
                 _vet_number(node.value)
             case nodes.CondExpr() if node.expr2 is None:
@@ -109,26 +117,25 @@ def _known(kind: str, name: str, known: Collection[str]) -> None:
 
 def _vet_filter(node: nodes.Filter) -> None:
     _known("filter", node.name, filters.FILTERS)
-    names = _vet_arguments("filter", node)
-    if filters.misused(node.name, len(node.args), names):
-        raise Mistake(f"The filter {node.name} doesn't take these arguments.")
+    _vet_arguments("filter", node)
     # What is looked up, or applied, by name stands in the template: a payload's text is only ever data.
-    constants = [each.value if isinstance(each, nodes.Const) else None for each in node.args]
     for each in _keywords(node):
         if each.key == "attribute":
-            _vet_attribute(each.value.value if isinstance(each.value, nodes.Const) else None)
-    if node.name == "date" and isinstance(constants[0] if constants else None, str):
-        _vet_date(str(constants[0]))
-    if node.name in filters.LOOKING:
-        for value in constants:
-            _vet_attribute(value)
+            _vet_attribute(each.value)
+    if node.name == "date" and node.args and isinstance(node.args[0], nodes.Const):
+        _vet_date(node.args[0].value)
+    elif node.name in ATTRIBUTE_AT:
+        for each in node.args[ATTRIBUTE_AT[node.name] :][:1]:
+            _vet_attribute(each)
     elif node.name in ("selectattr", "rejectattr"):
-        _vet_attribute(constants[0] if constants else None)
-        _applied("test", constants[1:2], filters.TESTS)
+        for each in node.args[:1]:
+            _vet_attribute(each)
+        _applied("test", node.args[1:2], filters.TESTS)
     elif node.name in ("select", "reject"):
-        _applied("test", constants[:1], filters.TESTS)
+        _applied("test", node.args[:1], filters.TESTS)
     elif node.name == "map":
-        _applied("filter", constants[:1], [each for each in filters.FILTERS if each not in filters.APPLYING])
+        alone = [each for each in filters.FILTERS if each not in (*filters.APPLYING, *ATTRIBUTE_AT)]
+        _applied("filter", node.args[:1], alone)
 
 
 def _keywords(node: nodes.Filter | nodes.Test) -> list[Any]:
@@ -136,34 +143,35 @@ def _keywords(node: nodes.Filter | nodes.Test) -> list[Any]:
     return list(node.kwargs)
 
 
-def _vet_arguments(kind: str, node: nodes.Filter | nodes.Test) -> list[str]:
-    """The names of the arguments that have one."""
+def _vet_arguments(kind: Literal["filter", "test"], node: nodes.Filter | nodes.Test) -> None:
     names: list[str] = [each.key for each in _keywords(node)]
     if node.dyn_args is not None or node.dyn_kwargs is not None or len(set(names)) < len(names):
         raise Mistake(f"The {kind} {node.name} takes its arguments one by one, each once.")
-    return names
+    if not all(map(str.isascii, names)) or filters.misused(kind, node.name, len(node.args), names):
+        raise Mistake(f"The {kind} {node.name} doesn't take these arguments.")
 
 
-def _applied(kind: str, name: Sequence[object], known: Collection[str]) -> None:
+def _applied(kind: str, name: Sequence[nodes.Expr], known: Collection[str]) -> None:
     for each in name:
-        if not isinstance(each, str):
+        if not (isinstance(each, nodes.Const) and isinstance(each.value, str)):
             raise Mistake(f"A {kind} that is applied to each is named by a text in the template.")
-        _known(kind, each, known)
+        _known(kind, each.value, known)
 
 
-def _vet_date(wanted: str) -> None:
+def _vet_date(wanted: object) -> None:
     try:
         own_filters.check_date_format(wanted)
     except Failed as failure:
         raise Mistake(str(failure)) from None
 
 
-def _vet_attribute(value: object) -> None:
+def _vet_attribute(node: nodes.Expr) -> None:
+    value = node.value if isinstance(node, nodes.Const) else []
     if isinstance(value, str):
         parts = value.count(".") + value.count(",") + 1
         if len(value) <= _LONGEST_ATTRIBUTE and parts <= _MOST_PARTS:
             return
-    elif isinstance(value, int):
+    elif isinstance(value, int | None):
         return
     raise Mistake(f"An attribute is named by a text in the template, of up to {_MOST_PARTS} parts.")
 

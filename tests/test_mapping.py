@@ -71,7 +71,7 @@ def test_all_that_is_wrong_with_all_of_them() -> None:
         "data.world", "{{ event.record }}", {"title": "{{ event.title }}", "tags": ["ok", "{{ event.tag }}"]}
     )
     with pytest.raises(Invalid) as caught:
-        read(hook(APIFY, second), {"id": True, "record": "x", "title": "", "tag": "!"})
+        read(hook(APIFY, second), {"id": [1], "record": "x", "title": "", "tag": "!"})
     errors = caught.value.problem.errors or {}
     assert list(errors) == [
         "updates.0.dataset",
@@ -83,7 +83,7 @@ def test_all_that_is_wrong_with_all_of_them() -> None:
     assert errors["updates.0.update.name"] == ["name is missing."]
 
 
-@pytest.mark.parametrize(("value", "text"), [("abc", "abc"), (0, "0"), (10**20, str(10**20))])
+@pytest.mark.parametrize(("value", "text"), [("abc", "abc"), (0, "0"), (10**20, str(10**20)), (True, "true")])
 def test_a_dataset_becomes_text(value: JSON, text: str) -> None:
     (made,) = read(hook(update("apify", "{{ event.d }}", {"name": None})), {"d": value})
     assert made.dataset == text

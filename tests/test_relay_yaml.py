@@ -365,8 +365,10 @@ def test_single_mistakes(text: str, line: str) -> None:
          "when: Must be a string: an expression, without braces."),
         (f"{{sender: github, secret: x, wait: true, updates: [{UPDATE}]}}",
          "wait: Unknown field; known are sender, secret, when, updates."),
-        (f"{{sender: github, secret: x, updates: [{UPDATE.replace('abc', 'true')}]}}",
+        (f"{{sender: github, secret: x, updates: [{UPDATE.replace('abc', '[a]')}]}}",
          "updates.0.dataset: Not a valid string."),
+        (f"{{sender: github, secret: x, updates: [{UPDATE.replace('abc', '~')}]}}",
+         "updates.0.dataset: Field may not be null."),
         (f"{{sender: github, secret: x, when: , updates: [{UPDATE}]}}", "when: Field may not be null."),
         (f"{{sender: github, secret: x, updates: [{UPDATE.replace('apify,', 'apify, token: ,')}]}}",
          "updates.0.token: Field may not be null."),
@@ -392,8 +394,9 @@ def test_a_key_is_never_a_template() -> None:
 
 
 def test_a_dataset_that_is_a_number_is_text() -> None:
-    hook = f"{{sender: github, secret: x, updates: [{UPDATE.replace('abc', '1234567')}]}}"
-    assert read(f"hooks: {{a: {hook}}}").hooks["a"].updates[0].dataset == "1234567"
+    for text in ("1234567", "true"):
+        hook = f"{{sender: github, secret: x, updates: [{UPDATE.replace('abc', text)}]}}"
+        assert read(f"hooks: {{a: {hook}}}").hooks["a"].updates[0].dataset == text
 
 
 def test_a_name_with_a_dot_is_shown_whole() -> None:
