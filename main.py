@@ -22,6 +22,8 @@ from schemas.config import Config, ConfigError
 from schemas.relay_yaml import Reader
 from schemas.settings import Settings, SettingsError, read_settings
 
+_SCHEMAS = {name: provider.EVENT for name, provider in PROVIDERS.items()}
+
 
 def read(environ: Mapping[str, str], *, elsewhere: bool = False) -> tuple[Settings, Config, list[str]]:
     """What `environ` and relay.yaml say, and warnings about it; no network.
@@ -35,8 +37,7 @@ def read(environ: Mapping[str, str], *, elsewhere: bool = False) -> tuple[Settin
         default_threads=(os.cpu_count() or 1) * 4,
         elsewhere=elsewhere,
     )
-    schemas = {name: provider.EVENT for name, provider in PROVIDERS.items()}
-    reader = Reader(SENDERS, schemas, None if elsewhere else environ, settings.max_body_bytes)
+    reader = Reader(SENDERS, _SCHEMAS, None if elsewhere else environ, settings.max_body_bytes)
     config = configuration.load(settings.config, Path(__file__).parent, reader)
     return settings, config, [*warnings, *config.doubts(hidden_headers()), *config.warnings(settings)]
 
@@ -49,7 +50,7 @@ def build(environ: Mapping[str, str]) -> Receiver:
         logs.LOGGER.warning("%s", warning)
     secrets = Secrets(fetches(environ, settings.secret_manager_emulator), settings.secret_ttl_seconds)
     deliverer = Deliverer(settings, PROVIDERS, secrets)
-    return Receiver(settings, config, {name: each.EVENT for name, each in PROVIDERS.items()}, secrets, deliverer)
+    return Receiver(settings, config, _SCHEMAS, secrets, deliverer)
 
 
 if __name__ == "__main__":

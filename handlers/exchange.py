@@ -10,12 +10,9 @@ from flask import Request
 
 from handlers.deliver import Progress
 from handlers.logs import LOGGER, trace_fields
-from handlers.results import logged
+from handlers.results import LONGEST, logged
 from handlers.together import Outcome
 from schemas.problem import Problem
-
-# Whatever a sender writes, a log line stays one that can be read. In characters.
-_LONGEST = 256
 
 
 @dataclass
@@ -60,13 +57,13 @@ class Exchange:
         """Writes the request's line."""
         seconds = time.monotonic() - self.started
         # The path alone: a query can hold a token.
-        path = self.request.path[:_LONGEST]
+        path = self.request.path[:LONGEST]
         entry: dict[str, Any] = {
             "delivery": self.delivery,
             "sender": self.sender,
             "hook": self.hook,
             "provider": self.provider,
-            "dataset": self.dataset and self.dataset[:_LONGEST],
+            "dataset": self.dataset and self.dataset[:LONGEST],
             "outcome": self.outcome,
             "status": status,
             "upstream_status": self.progress.upstream_status,

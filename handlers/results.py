@@ -13,8 +13,8 @@ from schemas.strict_json import JSON
 
 # Where nobody says how long to wait, in seconds.
 _RETRY_SECONDS = 5
-# A log line stays one that can be read. In characters.
-_LONGEST = 256
+#: Whatever a sender writes, a log line stays one that can be read. In characters.
+LONGEST = 256
 
 
 def listed(outcomes: Sequence[Outcome[Result]]) -> list[dict[str, Any]]:
@@ -66,11 +66,11 @@ def logged(outcomes: Sequence[Outcome[Any]]) -> list[dict[str, Any]]:
             name: value
             for name, value in (
                 ("provider", each.update.provider),
-                ("dataset", each.update.dataset[:_LONGEST]),
+                ("dataset", each.update.dataset[:LONGEST]),
                 ("status", each.problem.status if each.problem else getattr(each.given, "status", None)),
                 ("upstream_status", each.progress.upstream_status),
                 ("attempts", each.progress.attempts or None),
-                ("detail", each.problem.detail[:_LONGEST] if each.problem else None),
+                ("detail", each.problem.detail[:LONGEST] if each.problem else None),
             )
             if value is not None
         }

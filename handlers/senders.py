@@ -5,6 +5,7 @@ One row a sender. What they send is compiled from their own documentation; each 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from handlers.proofs import Authorization, Incoming, Plain, Proof, QueryToken
 from handlers.signatures import Signature, SignedOrPlain, StandardWebhooks, TimedSignature
@@ -116,6 +117,7 @@ def is_test_message(name: str, headers: Mapping[str, str], payload: JSON) -> boo
     return False
 
 
+@cache
 def hidden_headers() -> frozenset[str]:
     """The headers that carry a credential, or any sender's proof."""
     return _CREDENTIAL_HEADERS.union(*(sender.proof.headers for sender in SENDERS.values()))

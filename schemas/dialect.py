@@ -150,7 +150,7 @@ ENVIRONMENT.globals = {}
 ENVIRONMENT.tests = dict(filters.TESTS)
 ENVIRONMENT.filters = {
     **filters.FILTERS,
-    "=concatenated": _internal(own_filters.concatenated),
+    "=concatenated": _internal(own_filters.join),
     "=counted": _counted,
     "=made": _internal(lambda _, value: value),
     "=present": _present,

@@ -53,17 +53,12 @@ def _filter(name: str, function: Callable[..., object]) -> Callable[..., Any]:
             present(value, *args, *kwargs.values())
         budget: Budget = context[BUDGET]
         budget.check()
-        first: tuple[Any, ...] = ()
         if name in _OF_TEXT:
             value = as_text(value)
-        elif name in _OF_ENVIRONMENT:
-            first = (context.environment,)
         elif name in APPLYING:
-            first, value = (context,), _ticking(budget, value)
-        elif name in _LOOKING:
-            first = (context.environment, budget)
-        elif name in _OF_BUDGET:
-            first = (budget,)
+            value = _ticking(budget, value)
+        at_hand = {"context": context, "environment": context.environment, "budget": budget}
+        first = [at_hand[each] for each in _NEEDS.get(name, ())]
         return budget.measured(function(*first, value, *args, **kwargs))
 
     return call
@@ -96,6 +91,13 @@ _LOOKING: Mapping[str, Callable[..., object]] = {
     "max": looking_filters.largest,
     "sum": looking_filters.summed,
 }
+#: What a filter's function takes before the value.
+_NEEDS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(APPLYING, ("context",)),
+    **dict.fromkeys(_OF_ENVIRONMENT, ("environment",)),
+    **dict.fromkeys(_LOOKING, ("environment", "budget")),
+    **dict.fromkeys(_OF_BUDGET, ("budget",)),
+}
 _FUNCTIONS: Mapping[str, Callable[..., object]] = {
     **{name: JINJA_FILTERS[name] for name in (*APPLYING, *_OF_TEXT, *_OF_ANYTHING, *_OF_ENVIRONMENT)},
     **_OF_BUDGET,
@@ -116,12 +118,10 @@ TESTS: Mapping[str, Callable[..., bool]] = {name: _test(name) for name in _KEPT_
 
 def misused(kind: Literal["filter", "test"], name: str, args: int, kwargs: list[str]) -> bool:
     """Whether the filter or test `name` can't be given so many arguments, or none by these names."""
-    function: Any = _FUNCTIONS[name] if kind == "filter" else JINJA_TESTS[name]
-    before = 0
-    if kind == "filter":
-        before = 2 if name in _LOOKING else int(name in (*_OF_ENVIRONMENT, *APPLYING, *_OF_BUDGET))
-    elif kwargs:
+    if kind == "test" and kwargs:
         return True
+    function: Any = _FUNCTIONS[name] if kind == "filter" else JINJA_TESTS[name]
+    before = len(_NEEDS.get(name, ())) if kind == "filter" else 0
     try:
         inspect.signature(function).bind(*[None] * (before + 1 + args), **dict.fromkeys(kwargs))
     except TypeError:

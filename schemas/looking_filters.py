@@ -3,14 +3,15 @@
 Jinja2's compute all their keys in one go, and let an attribute that is missing pass where there is one item.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from operator import itemgetter
 from typing import Any
 
 from jinja2 import Environment
 from jinja2.filters import ignore_case, make_attrgetter, make_multi_attrgetter
 
 from schemas.bounds import Budget, Failed, present
-from schemas.own_filters import several
+from schemas.own_filters import is_number, several
 
 #: Where an attribute stands among the arguments.
 ATTRIBUTE_AT = {"sort": 2, "min": 1, "max": 1, "sum": 0}
@@ -36,28 +37,24 @@ def sort(
     return [items[position] for position in sorted(range(len(items)), key=keys.__getitem__, reverse=bool(reverse))]
 
 
-def smallest(
-    environment: Environment,
-    budget: Budget,
-    value: object,
-    case_sensitive: bool = False,
-    attribute: str | int | None = None,
-) -> Any:
-    """The smallest item, by itself or by an attribute; missing where there is none."""
-    pairs = _pairs(environment, budget, value, "min", attribute, case_sensitive)
-    return _value(environment, min(pairs, key=lambda pair: pair[0], default=None))
+def _extreme(name: str, pick: Callable[..., Any]) -> Callable[..., Any]:
+    """The filter `name`: the item that `pick` takes, by itself or by an attribute; missing where there is none."""
+
+    def call(
+        environment: Environment,
+        budget: Budget,
+        value: object,
+        case_sensitive: bool = False,
+        attribute: str | int | None = None,
+    ) -> Any:
+        pairs = _pairs(environment, budget, value, name, attribute, case_sensitive)
+        found = pick(pairs, key=itemgetter(0), default=None)
+        return environment.undefined("There is none, in an empty list.") if found is None else found[1]
+
+    return call
 
 
-def largest(
-    environment: Environment,
-    budget: Budget,
-    value: object,
-    case_sensitive: bool = False,
-    attribute: str | int | None = None,
-) -> Any:
-    """The largest item, by itself or by an attribute; missing where there is none."""
-    pairs = _pairs(environment, budget, value, "max", attribute, case_sensitive)
-    return _value(environment, max(pairs, key=lambda pair: pair[0], default=None))
+smallest, largest = _extreme("min", min), _extreme("max", max)
 
 
 def summed(
@@ -71,7 +68,7 @@ def summed(
 
 
 def _number(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not is_number(value):
         raise Failed("sum: sums numbers.")
     return value
 
@@ -86,7 +83,3 @@ def _pairs(
         key = get(each)
         present(key)
         yield key, each
-
-
-def _value(environment: Environment, pair: tuple[Any, Any] | None) -> Any:
-    return environment.undefined("There is none, in an empty list.") if pair is None else pair[1]

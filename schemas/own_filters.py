@@ -113,11 +113,6 @@ def replace(budget: Budget, value: object, old: str, new: str, count: int = -1) 
     return text.replace(old, new, count)
 
 
-def concatenated(budget: Budget, values: list[object]) -> str:
-    """What `~` makes of `values`."""
-    return join(budget, values)
-
-
 def several(value: object, name: str) -> list[Any]:
     """What the filter `name` goes through. Raises Failed: nothing."""
     if not isinstance(value, list | tuple | dict | str):
@@ -130,9 +125,14 @@ def is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def is_number(value: object) -> bool:
+    """Whether `value` is a number; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def rounded(value: float, precision: int = 0, method: str = "common") -> Any:
     """A number with so many digits behind the point; its method is one of Jinja2's."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not is_number(value):
         raise Failed("round: takes a number.")
     if not is_whole(precision) or not 0 <= precision <= _MAX_DIGITS:
         raise Failed(f"round: takes a precision of 0 to {_MAX_DIGITS}.")
