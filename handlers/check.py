@@ -128,5 +128,5 @@ def _try_out(
 
 def _shown(update: Update, settings: Settings, provider: Provider, redactor: Redactor) -> str:
     request = provider.request(settings.providers[update.provider].base_url, update)
-    shown = redactor.json(masked(dict(request.body)))
+    shown = redactor.json(masked(dict(request.body or {})))
     return f"{request.method} {request.url}\n{json.dumps(shown, ensure_ascii=False, indent=2)}"

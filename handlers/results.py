@@ -2,11 +2,9 @@
 
 import math
 from collections.abc import Sequence
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import Any
 
-from handlers.providers.call import Result
+from handlers.providers.call import Result, wait_asked
 from handlers.together import Outcome
 from schemas.problem import problem_body
 from schemas.strict_json import JSON
@@ -50,13 +48,7 @@ def status(outcomes: Sequence[Outcome[Any]], now: float) -> tuple[int, dict[str,
 
 
 def _seconds(retry_after: str | None, now: float) -> int:
-    """A Retry-After of ours, seconds or a date, in seconds."""
-    if retry_after is None:
-        return _RETRY_SECONDS
-    if retry_after.isdigit():
-        return int(retry_after)
-    moment = parsedate_to_datetime(retry_after)
-    return max(0, math.ceil((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now))
+    return _RETRY_SECONDS if retry_after is None else math.ceil(wait_asked(retry_after, now))
 
 
 def logged(outcomes: Sequence[Outcome[Any]]) -> list[dict[str, Any]]:

@@ -61,46 +61,54 @@ class Secrets:
         self._kept: dict[SecretReference, _Kept] = {}
         self._under_way: dict[SecretReference, Future[Secret]] = {}
 
-    def get(self, reference: SecretReference, deadline: Deadline) -> Secret:
-        """The secret that `reference` names. Raises SecretUnreachable or SecretUnusable."""
-        ((_, found),) = self.each([reference], deadline)
+    def get(self, reference: SecretReference, deadline: Deadline, *, instead_of: Secret | None = None) -> Secret:
+        """The secret that `reference` names; not the kept one if that is `instead_of`, which somebody refused.
+
+        Raises SecretUnreachable or SecretUnusable.
+        """
+        ((_, found),) = self.each([reference], deadline, instead_of=instead_of)
         if isinstance(found, Secret):
             return found
         raise found
 
     def each(
-        self, references: Sequence[SecretReference], deadline: Deadline
+        self, references: Sequence[SecretReference], deadline: Deadline, *, instead_of: Secret | None = None
     ) -> Iterator[tuple[SecretReference, Secret | Trouble]]:
         """The secrets that `references` name, or why one can't be had, as they come: those at hand first.
 
-        While a secret's place can't be reached, a value past its time is still given. At the most half of what is
-        left until `deadline` goes by here.
+        While a secret's place can't be reached, a value past its time is still given, but for `instead_of`. At the
+        most half of what is left until `deadline` goes by here.
         """
         waiting: dict[Future[Secret], SecretReference] = {}
         for reference in references:
-            found = self._at_hand(reference)
+            found = self._at_hand(reference, instead_of)
             if isinstance(found, Secret):
                 yield reference, found
             else:
                 waiting[found] = reference
-        all_kept = all(reference in self._kept for reference in waiting.values())
+        all_kept = all(self._usable(reference, instead_of) for reference in waiting.values())
         patience = min(STALE_SECONDS if all_kept else FETCH_SECONDS + 1, deadline.remaining() / 2)
         try:
             for fetch in as_completed(waiting, timeout=patience):
-                error = fetch.exception()
-                yield waiting.pop(fetch), error if isinstance(error, Trouble) else fetch.result()
+                reference, error = waiting.pop(fetch), fetch.exception()
+                old = self._usable(reference, instead_of) if isinstance(error, SecretUnreachable) else None
+                yield reference, old or (error if isinstance(error, Trouble) else fetch.result())
         except FutureTimeout:
             for reference in waiting.values():
-                kept = self._kept.get(reference)
                 late = SecretUnreachable(f"{reference.label} can't be had: its place has not answered in time.")
-                yield reference, kept.secret if kept else late
+                yield reference, self._usable(reference, instead_of) or late
 
-    def _at_hand(self, reference: SecretReference) -> Secret | Future[Secret]:
+    def _usable(self, reference: SecretReference, instead_of: Secret | None) -> Secret | None:
+        """What is kept, however old."""
+        kept = self._kept.get(reference)
+        return kept.secret if kept and (instead_of is None or kept.secret.text != instead_of.text) else None
+
+    def _at_hand(self, reference: SecretReference, instead_of: Secret | None) -> Secret | Future[Secret]:
         """The kept value, if it is still to be used, else the fetch that is under way now."""
         with self._lock:
             kept, fetch = self._kept.get(reference), self._under_way.get(reference)
             # While somebody else asks for a new value, the old one does.
-            if kept and (fetch or time.monotonic() < kept.until):
+            if kept and self._usable(reference, instead_of) and (fetch or time.monotonic() < kept.until):
                 return kept.secret
             if fetch is None:
                 fetch = self._under_way[reference] = Future()
@@ -113,30 +121,30 @@ class Secrets:
 
     def _fetch(self, reference: SecretReference, kept: _Kept | None, promise: Future[Secret]) -> None:
         """Fetches a secret and keeps it; whatever happens, `promise` is kept too."""
+        found: Secret | Trouble
         ttl = self._ttl
-        found = kept.secret if kept else None
-        error: Trouble | None = None
         try:
             found = _secret(reference, *self._fetches[reference.kind](reference, FETCH_SECONDS))
         except SecretUnreachable as outage:
-            # What was fetched before is used on, if there is such.
             LOGGER.warning("%s", outage)
-            ttl, error = OUTAGE_SECONDS, outage
+            ttl, found = OUTAGE_SECONDS, outage
         except SecretUnusable as refusal:
-            found, error = None, refusal
+            found = refusal
         except Exception as fault:
             LOGGER.error("%s can't be had, for no reason that was foreseen.", reference.label, exc_info=fault)
-            found, error = None, SecretUnusable(f"{reference.label} can't be had; the function's log says why.")
+            found = SecretUnusable(f"{reference.label} can't be had; the function's log says why.")
+        # In an outage, what was fetched before is used on, if there is such.
+        keep = kept.secret if kept and isinstance(found, SecretUnreachable) else found
         with self._lock:
             del self._under_way[reference]
-            if found:
-                self._kept[reference] = _Kept(found, time.monotonic() + ttl)
+            if isinstance(keep, Secret):
+                self._kept[reference] = _Kept(keep, time.monotonic() + ttl)
             else:
                 self._kept.pop(reference, None)
-        if found:
+        if isinstance(found, Secret):
             promise.set_result(found)
         else:
-            promise.set_exception(error)
+            promise.set_exception(found)
 
 
 def fetches(environ: Mapping[str, str], emulator: str | None) -> Mapping[str, Fetch]:

@@ -12,14 +12,15 @@ from deploy.local.cloud import ROOT
 
 PRODUCT = [ROOT / "main.py", *sorted((ROOT / "handlers").rglob("*.py")), *sorted((ROOT / "schemas").rglob("*.py"))]
 PURE = [
-    *(ROOT / f"handlers/{name}.py" for name in ("hooks", "senders", "signatures", "proofs")),
+    *(ROOT / f"handlers/{name}.py" for name in ("hooks", "senders", "signatures", "proofs", "retries")),
     *sorted((ROOT / "handlers/providers").glob("*.py")),
     *sorted((ROOT / "schemas").glob("*.py")),
 ]
 
 #: From left to right, as data goes; a module imports only from those to its right, and from schemas.
 ORDER = ["main", "receive", "body", "answers", "exchange", "results", "authenticate", "check", "senders",
-         "signatures", "proofs", "hooks", "together", "deliver", "providers", "tokens", "secret_manager",
+         "signatures", "proofs", "hooks", "together", "deliver", "tries", "retries", "wire", "connections",
+         "providers", "tokens", "secret_manager",
          "configuration", "logs", "deadline"]  # fmt: skip
 IO_MODULES = {
     "os",

@@ -29,11 +29,11 @@ _LONGEST_TEXT = 2_000
 
 @dataclass(frozen=True)
 class Request:
-    """A call to a platform, but for the token."""
+    """A call to a platform, but for the token; without a `body`, one that only looks."""
 
     method: str
     url: str
-    body: Mapping[str, JSON]
+    body: Mapping[str, JSON] | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,12 @@ class Provider(Protocol):
     def reason(self, body: JSON) -> str | None:
         """The platform's own words for what went wrong, from the body of its answer."""
 
+    def look(self, base_url: str, update: Update) -> Request | None:
+        """How to see, after a 404, whether an earlier try has moved the dataset away; None: it can't have."""
+
+    def is_done(self, update: Update, body: JSON) -> bool:
+        """Whether `body`, the answer to that look, says what `update` says."""
+
 
 def result(provider: Provider, answer: Answer, redactor: Redactor) -> Result:
     """What to hand back for `answer`, without secrets. Raises the RelayError that says what went wrong."""
@@ -98,13 +104,17 @@ def _failure(provider: Provider, answer: Answer, body: JSON) -> RelayError:
     if status in PASSED_ON:
         return UpstreamRefused(status, detail, upstream=upstream)
     if status == 429:
-        wait = retry_after(answer.headers.get("retry-after", ""))
-        return UpstreamLimited(detail, upstream=upstream, headers={"Retry-After": wait} if wait else {})
+        return UpstreamLimited(detail, upstream=upstream, headers=_wait_headers(answer))
     if 300 <= status < 400:
         return UpstreamRedirected(f"{detail.rstrip('.')}: a redirect, which is never followed.", upstream=upstream)
     if 400 <= status < 500 and status != 408:
         return UpstreamDenied(detail, upstream=upstream)
-    return UpstreamFailed(detail, upstream=upstream)
+    return UpstreamFailed(detail, upstream=upstream, headers=_wait_headers(answer))
+
+
+def _wait_headers(answer: Answer) -> dict[str, str]:
+    wait = retry_after(answer.headers.get("retry-after", ""))
+    return {"Retry-After": wait} if wait else {}
 
 
 def retry_after(text: str) -> str | None:
@@ -120,6 +130,14 @@ def retry_after(text: str) -> str | None:
         return format_datetime(moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC), usegmt=True)
     except (ValueError, OverflowError):
         return None
+
+
+def wait_asked(text: str, now: float) -> float:
+    """The seconds that a `Retry-After` header asks for, 0 if it is none; `now` is in seconds since 1970."""
+    wait = retry_after(text)
+    if wait is None or wait.isdigit():
+        return float(wait or 0)
+    return max(0.0, parsedate_to_datetime(wait).timestamp() - now)
 
 
 def _shown(answer: Answer, body: JSON) -> Upstream:

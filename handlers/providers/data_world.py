@@ -21,3 +21,12 @@ def request(base_url: str, update: Update) -> Request:
 def reason(body: JSON) -> str | None:
     """data.world's words: `{"code": …, "message": …, "details": …}`."""
     return text_at(body, "message")
+
+
+def look(base_url: str, update: Update) -> None:
+    """None: an update on data.world never changes what the dataset is called in its URL."""
+
+
+def is_done(update: Update, body: JSON) -> bool:
+    """Never: there is no look that could tell."""
+    return False

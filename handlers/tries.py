@@ -1,0 +1,93 @@
+"""A call to a platform, made again where that may help, until the time is up."""
+
+import random
+import time
+from dataclasses import dataclass, replace
+
+from handlers import retries
+from handlers.deadline import Deadline
+from handlers.providers.call import Provider, Request, Result, result
+from handlers.retries import Failure
+from handlers.wire import (
+    MAX_ANSWER_BYTES,
+    Broken,
+    Distrusted,
+    Late,
+    NotSent,
+    TooLong,
+    Undecodable,
+    Wire,
+    WireError,
+)
+from schemas.problem import RelayError, TimeUp, Unreachable, UpstreamFailed
+from schemas.redaction import Redactor
+
+
+@dataclass
+class Progress:
+    """How far a delivery has come, for the log: filled in as it goes, so that it is there when it fails."""
+
+    attempts: int = 0
+    upstream_status: int | None = None
+
+
+@dataclass(frozen=True)
+class Tries:
+    """The tries of one delivery, at the provider called `name`."""
+
+    wire: Wire
+    name: str
+    provider: Provider
+    deadline: Deadline
+
+    def persist(self, request: Request, token: str, redactor: Redactor, progress: Progress) -> Result | Failure:
+        """What the platform makes of `request`, or how the last try failed.
+
+        The failure is `unknown` if any of the tries is.
+        """
+        unknown, tries = False, 0
+        while True:
+            began = self.deadline.remaining()
+            if not began:
+                return Failure(TimeUp(f"The time was up before {self.provider.TITLE} could be called."))
+            outcome = self._once(request, token, redactor, progress)
+            if isinstance(outcome, Result):
+                return outcome
+            unknown, tries, left = unknown or outcome.unknown, tries + 1, self.deadline.remaining()
+            # The jitter spreads out who comes back; nobody has to be unable to guess it.
+            wait = retries.pause(outcome, tries, left, took=began - left, chance=random.random())  # noqa: S311
+            if wait is None:
+                return replace(outcome, unknown=unknown)
+            time.sleep(wait)
+
+    def _once(self, request: Request, token: str, redactor: Redactor, progress: Progress) -> Result | Failure:
+        progress.attempts += 1
+        progress.upstream_status = None
+        try:
+            answer = self.wire.call(self.name, request, token, self.deadline)
+        except WireError as wrong:
+            progress.upstream_status = wrong.status
+            return self._failure(wrong)
+        progress.upstream_status = answer.status
+        try:
+            return result(self.provider, answer, redactor)
+        except RelayError as error:
+            return retries.answered(error, answer, time.time())
+
+    def _failure(self, wrong: WireError) -> Failure:
+        title = self.provider.TITLE
+        match wrong:
+            case Distrusted():
+                return Failure(Unreachable(f"{title}'s certificate can't be trusted: nothing was sent."))
+            case NotSent():
+                return Failure(Unreachable(f"{title} can't be reached."), passing=True)
+            case Late():
+                return Failure(TimeUp(f"{title} had not answered when the time was up."), unknown=True)
+            case TooLong():
+                return Failure(UpstreamFailed(f"{title}'s answer is over {MAX_ANSWER_BYTES} bytes."), unknown=True)
+            case Undecodable():
+                return Failure(UpstreamFailed(f"{title}'s answer isn't encoded as it says."), unknown=True)
+            case Broken(status=None):
+                return Failure(Unreachable(f"{title} broke the connection."), passing=True, unknown=True)
+            case _:
+                return Failure(UpstreamFailed(f"{title}'s answer broke off."), passing=True, unknown=True)

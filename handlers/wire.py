@@ -1,0 +1,169 @@
+"""The wire to the platforms: one session, kept connections, and calls of which every part ends in time."""
+
+import ssl
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import requests
+from requests.auth import AuthBase
+from requests.cookies import RequestsCookieJar
+from urllib3.exceptions import DecodeError, HTTPError, NewConnectionError
+
+from handlers.connections import DEADLINE, Adapter
+from handlers.deadline import Deadline
+from handlers.providers.call import Answer, Request
+from schemas.settings import SettingsError
+from schemas.strict_json import dump
+
+MAX_ANSWER_BYTES = 10 * 1024 * 1024
+HEADERS = {
+    "Accept": "application/json",
+    # Answers are a few kilobytes; what isn't compressed can't swell when it is unpacked.
+    "Accept-Encoding": "identity",
+    "Content-Type": "application/json",
+    "User-Agent": "dataset-relay/1",
+}
+
+_CHUNK_BYTES = 64 * 1024
+
+
+class WireError(Exception):
+    """A call without an answer that can be used; `status` is the answer's, as far as it came."""
+
+    status: int | None = None
+
+
+class NotSent(WireError):
+    """No connection was made: the platform has not heard of the call."""
+
+
+class Distrusted(NotSent):
+    """The platform's certificate isn't one to trust."""
+
+
+class Broken(WireError):
+    """The connection broke: the platform may have carried the call out, or not."""
+
+
+class Late(WireError):
+    """The time was up: the platform may carry the call out, or not."""
+
+
+class TooLong(WireError):
+    """The answer is over MAX_ANSWER_BYTES."""
+
+
+class Undecodable(WireError):
+    """The answer isn't encoded as it says."""
+
+
+class BearerAuth(AuthBase):
+    """The token, given as `auth`: ~/.netrc replaces an Authorization that is given as a header."""
+
+    def __init__(self, token: str) -> None:
+        self._value = f"Bearer {token}"
+
+    def __call__(self, prepared: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Sets the header."""
+        prepared.headers["Authorization"] = self._value
+        return prepared
+
+
+class Wire:
+    """The session that all calls share; `base_urls` are all that is ever called, by provider."""
+
+    def __init__(self, base_urls: Mapping[str, str], pool: int) -> None:
+        """`pool` is how many connections to one host are kept.
+
+        Raises SettingsError: the environment names certificates that aren't there.
+        """
+        self._session = _session(pool)
+        # What the environment says of proxies and certificates, read once: a look at it costs a tenth of a call's time.
+        environment = requests.Session()
+        self._network = {
+            name: environment.merge_environment_settings(url, {}, stream=True, verify=None, cert=None)
+            for name, url in base_urls.items()
+        }
+        for each in self._network.values():
+            if isinstance(each["verify"], str) and not Path(each["verify"]).exists():
+                message = "Must name a file or folder of certificates, as must CURL_CA_BUNDLE."
+                raise SettingsError({"REQUESTS_CA_BUNDLE": [message]})
+
+    def call(self, provider: str, request: Request, token: str, deadline: Deadline) -> Answer:
+        """One call, which ends by the deadline. Raises the WireError that says what became of it."""
+        DEADLINE.set(deadline)
+        status = None
+        try:
+            with self._session.request(
+                request.method,
+                request.url,
+                data=None if request.body is None else dump(request.body),
+                headers=HEADERS,
+                auth=BearerAuth(token),
+                allow_redirects=False,
+                **self._network[provider],
+            ) as response:
+                status = response.status_code
+                # A redirect says nothing that could be of use.
+                body = b"" if 300 <= status < 400 else _body(response)
+                return Answer(status, {name.lower(): value for name, value in response.headers.items()}, body)
+        except (requests.RequestException, HTTPError, OSError) as error:
+            wrong = _wire_error(list(_causes(error)), deadline)
+            wrong.status = status
+            raise wrong from None
+
+
+def _wire_error(causes: list[BaseException], deadline: Deadline) -> WireError:
+    def due_to(kind: type[Exception]) -> bool:
+        return any(isinstance(each, kind) for each in causes)
+
+    if due_to(ssl.SSLCertVerificationError):
+        return Distrusted()
+    if not deadline.remaining():
+        return Late()
+    if due_to(NewConnectionError):
+        return NotSent()
+    return Undecodable() if due_to(DecodeError) else Broken()
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """`error`, what it was raised for, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _body(response: requests.Response) -> bytes:
+    body = bytearray()
+    while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=True):
+        body += chunk
+        if len(body) > MAX_ANSWER_BYTES:
+            wrong = TooLong()
+            wrong.status = response.status_code
+            raise wrong
+    return bytes(body)
+
+
+class _Session(requests.Session):
+    """Follows no redirect, and doesn't look for one: requests reads the whole answer to do that."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None, whatever the answer says."""
+
+
+class _NoCookies(RequestsCookieJar):
+    """Keeps nothing: one sender's call must not change another's."""
+
+    def set_cookie(self, cookie: object, *_: object, **__: object) -> None:
+        """Drops the cookie."""
+
+
+def _session(pool: int) -> requests.Session:
+    session = _Session()
+    # ~/.netrc has no say, and the rest of the environment was read once, above.
+    session.trust_env = False
+    session.cookies = _NoCookies()
+    adapter = Adapter(pool_connections=8, pool_maxsize=pool)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    return session
