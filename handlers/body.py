@@ -3,7 +3,8 @@
 from flask import Request
 
 from handlers.exchange import Exchange
-from schemas.problem import NotJSON, TooLarge, WrongMediaType
+from handlers.patience import Patience
+from schemas.problem import BodyTooSlow, NotJSON, TooLarge, WrongMediaType
 
 #: A CloudEvent in structured mode.
 CLOUD_EVENT = "application/cloudevents+json"
@@ -12,8 +13,11 @@ _CLOUD_EVENTS = "application/cloudevents-batch+json"
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
-def read_body(exchange: Exchange, limit: int) -> bytes:
-    """The body, of at most `limit` bytes. Raises TooLarge, having read no more; NotJSON: it ends early."""
+def read_body(exchange: Exchange, limit: int, patience: Patience) -> bytes:
+    """The body, of at most `limit` bytes.
+
+    Raises TooLarge, having read no more; NotJSON: it ends early; BodyTooSlow: it takes longer than `patience`.
+    """
     request = exchange.request
     too_large = TooLarge(f"The body may be at most {limit} bytes (RELAY_MAX_BODY_BYTES).")
     if (request.content_length or 0) > limit:
@@ -21,7 +25,10 @@ def read_body(exchange: Exchange, limit: int) -> bytes:
     # Without a length werkzeug stops reading at this, in silence: one byte more than allowed tells.
     request.max_content_length = limit + 1
     try:
-        body = request.get_data()
+        with patience.waiting(request.environ.get("gunicorn.socket")):
+            body = request.get_data()
+    except TimeoutError:
+        raise BodyTooSlow("The body had not arrived when the time was up (RELAY_DEADLINE_SECONDS).") from None
     except Exception:
         # The connection broke, or chunks are no chunks; each server has errors of its own for that.
         raise NotJSON("The body could not be read to its end.") from None

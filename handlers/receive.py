@@ -17,6 +17,7 @@ from handlers.body import CLOUD_EVENT, check_encoding, check_media_type, check_n
 from handlers.deadline import Deadline
 from handlers.deliver import Deliverer, Progress
 from handlers.exchange import Exchange
+from handlers.patience import Patience
 from handlers.proofs import Incoming
 from handlers.together import Outcome, together
 from handlers.tokens import Secrets
@@ -59,6 +60,7 @@ class Receiver:
         self._schemas = schemas
         self._secrets = secrets
         self._deliverer = deliverer
+        self._patience = Patience(settings.deadline_seconds)
         # An endpoint is the function that answers. A rule for each hook: an unknown one is an unknown path.
         self._routes = Map(
             [
@@ -193,7 +195,7 @@ class Receiver:
 
     def _body(self, exchange: Exchange) -> tuple[bytes, Deadline]:
         """The body, and the deadline, which counts from when it is there."""
-        body = read_body(exchange, self._settings.max_body_bytes)
+        body = read_body(exchange, self._settings.max_body_bytes, self._patience)
         return body, Deadline.after(self._settings.deadline_seconds)
 
     def _prove(

@@ -119,10 +119,10 @@ def _wire_error(causes: list[BaseException], deadline: Deadline) -> WireError:
 
     if due_to(ssl.SSLCertVerificationError):
         return Distrusted()
-    if not deadline.remaining():
-        return Late()
     if due_to(NewConnectionError):
         return NotSent()
+    if not deadline.remaining():
+        return Late()
     return Undecodable() if due_to(DecodeError) else Broken()
 
 

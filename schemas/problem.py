@@ -137,6 +137,12 @@ class WrongMethod(RelayError):
     name, title, status = "method-not-allowed", "Method not allowed", 405
 
 
+class BodyTooSlow(RelayError):
+    """The body takes longer to arrive than RELAY_DEADLINE_SECONDS."""
+
+    name, title, status, retryable = "body-too-slow", "The body takes too long", 408, True
+
+
 class TooLarge(RelayError):
     """The body is larger than RELAY_MAX_BODY_BYTES."""
 

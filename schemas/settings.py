@@ -69,8 +69,14 @@ def read_settings(
         loaded: dict[str, Any] = schema.load(given)
     except ValidationError as error:
         raise SettingsError(flatten(error.messages_dict)) from None
-    warnings = _warnings(loaded, given, list(schema.fields))
     threads = loaded["THREADS"]
+    share = loaded["RELAY_PROVIDER_CONCURRENCY"] or max(1, threads * 3 // 4)
+    warnings = _warnings(loaded, given, list(schema.fields))
+    if share >= threads:
+        warnings.append(
+            f"THREADS is {threads}, and {share} calls to one platform may be under way (RELAY_PROVIDER_CONCURRENCY): "
+            "one that hangs takes every thread, and nothing else is served meanwhile. THREADS should be the larger."
+        )
     settings = Settings(
         providers={
             name: ProviderSettings(base_url=loaded[variable(name, "BASE_URL")], token=loaded[variable(name, "TOKEN")])
@@ -80,7 +86,7 @@ def read_settings(
         allow_unauthenticated=loaded["RELAY_ALLOW_UNAUTHENTICATED"],
         deadline_seconds=loaded["RELAY_DEADLINE_SECONDS"],
         max_body_bytes=loaded["RELAY_MAX_BODY_BYTES"],
-        provider_concurrency=loaded["RELAY_PROVIDER_CONCURRENCY"] or max(1, threads * 3 // 4),
+        provider_concurrency=share,
         secret_ttl_seconds=loaded["RELAY_SECRET_TTL_SECONDS"],
         log_level=loaded["LOG_LEVEL"],
         threads=threads,

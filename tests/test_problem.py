@@ -12,7 +12,7 @@ def kinds() -> list[type[RelayError]]:
 
 def test_each_kind_has_a_name_of_its_own() -> None:
     names = [kind.name for kind in kinds()]
-    assert len(names) == len(set(names)) == 19
+    assert len(names) == len(set(names)) == 20
     assert all(name == name.lower() and " " not in name for name in names)
 
 

@@ -19,7 +19,7 @@ PURE = [
 
 #: From left to right, as data goes; a module imports only from those to its right, and from schemas.
 ORDER = ["main", "receive", "body", "answers", "exchange", "results", "authenticate", "check", "senders",
-         "signatures", "proofs", "hooks", "together", "deliver", "tries", "retries", "wire", "connections",
+         "signatures", "proofs", "hooks", "patience", "together", "deliver", "tries", "retries", "wire", "connections",
          "providers", "tokens", "secret_manager",
          "configuration", "logs", "deadline"]  # fmt: skip
 IO_MODULES = {

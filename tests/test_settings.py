@@ -208,6 +208,10 @@ def test_warnings() -> None:
     assert warnings(RELAY_SECRET="env:A", A="1") == []
     assert warnings() == ["RELAY_SECRET isn't set: POST / answers 401 to everybody."]
     assert "whoever reaches" in warnings(RELAY_ALLOW_UNAUTHENTICATED="true")[0]
+    for threads, share, warned in (("8", "8", True), ("8", "9", True), ("8", "7", False), ("1", None, True)):
+        given = {"RELAY_PROVIDER_CONCURRENCY": share} if share else {}
+        found = warnings(RELAY_SECRET="env:A", A="1", THREADS=threads, **given)
+        assert [f"THREADS is {threads}, and {share or 1} calls" in each for each in found] == [True] * warned
     assert warnings(RELAY_SECRET="env:A", A="1", RELAY_DEADLINE="5", RELAY_ZZZ="1", RELAY_TIMEOUT="1") == [
         "RELAY_DEADLINE is not a setting of this function; did you mean RELAY_DEADLINE_SECONDS?",
         "RELAY_ZZZ is not a setting of this function.",

@@ -6,6 +6,7 @@ be read back. Written from the platforms' own descriptions, not from our schemas
 
 import gzip
 import json
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import Flask, Request, Response, request
+from flask import Flask, Request, Response, current_app, make_response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
@@ -49,8 +50,8 @@ class Platform:
     prefix: str
     tokens: dict[str, str] = field(repr=False)
     calls: deque[Call] = field(default_factory=lambda: deque(maxlen=10_000), repr=False)
-    #: Answers to give instead of the platform's own, by path: for what a healthy platform never says.
-    instead: dict[str, Callable[[], Response]] = field(default_factory=dict)
+    #: Answers to give instead of the platform's own, by path: for what a healthy platform never says. None: its own.
+    instead: dict[str, Callable[[], Response | None]] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
     server: BaseWSGIServer | None = None
 
@@ -76,6 +77,18 @@ class Platform:
         """The calls to a path below the prefix."""
         return [call for call in list(self.calls) if call.path == self.prefix + path]
 
+    def carry_out(self) -> Response:
+        """What the platform itself does with the request that `instead` is asked about."""
+        try:
+            return make_response(current_app.dispatch_request())
+        except Refused as refused:
+            return self.error(refused)
+
+    def break_off(self) -> Response:
+        """Ends the connection instead of answering."""
+        request.environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+        raise ConnectionAbortedError
+
     def routes(self, app: Flask) -> None:
         """Adds the platform's own routes."""
         raise NotImplementedError
@@ -96,6 +109,8 @@ class Platform:
     def _app(self) -> Flask:
         app = Flask(__name__)
         app.json.sort_keys = False  # type: ignore[attr-defined]
+        # To the server, which takes a ConnectionError for what it is.
+        app.config["PROPAGATE_EXCEPTIONS"] = True
         app.before_request(self._remember)
         app.register_error_handler(Refused, self.error)
         app.register_error_handler(HTTPException, self._http_error)
