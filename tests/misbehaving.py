@@ -42,8 +42,9 @@ class Misbehaving:
     """Listens on loopback; what it does with a request depends on the request's path."""
 
     tls: ssl.SSLContext | None = None
-    #: Without a behaviour of its own a path is answered with `{}`.
     behaviours: dict[str, Behave] = field(default_factory=dict)
+    #: For a path without a behaviour of its own.
+    otherwise: Behave = field(default_factory=lambda: says(OK))
     #: What was received, by path.
     requests: dict[str, list[bytes]] = field(default_factory=dict)
     tries: Counter[str] = field(default_factory=Counter)
@@ -82,7 +83,7 @@ class Misbehaving:
                 for path, request in whole_requests(connection):
                     self.requests.setdefault(path, []).append(request)
                     self.tries[path] += 1
-                    behave = self.behaviours.get(path, says(OK))
+                    behave = self.behaviours.get(path, self.otherwise)
                     behave(connection, self.tries[path], self.over)
 
 

@@ -281,3 +281,39 @@ def test_files(tmp_path: Path) -> None:
         secrets.get(reference, soon())
     with pytest.raises(SecretUnusable, match="Is a directory"):
         secrets.get(SecretReference("file", str(tmp_path)), soon())
+
+
+def test_a_refused_value_is_fetched_past_the_cache(manager: SecretManager) -> None:
+    secrets = secrets_of(manager)
+    first = secrets.get(LATEST, soon())
+    assert secrets.get(LATEST, soon(), instead_of=first) == first
+    assert len(manager.accesses) == 2
+    manager.add_version(NAME, "second")
+    second = secrets.get(LATEST, soon(), instead_of=first)
+    assert second == Secret("second", f"{NAME}/versions/2")
+    # Somebody has fetched it meanwhile: it is at hand.
+    assert secrets.get(LATEST, soon(), instead_of=first) == second
+    assert len(manager.accesses) == 3
+
+
+def test_a_refused_value_is_no_stand_in(manager: SecretManager) -> None:
+    secrets = secrets_of(manager)
+    first = secrets.get(LATEST, soon())
+    manager.refusals[""] = grpc.StatusCode.UNAVAILABLE
+    began = time.monotonic()
+    with pytest.raises(SecretUnreachable):
+        secrets.get(LATEST, Deadline.after(0.6), instead_of=first)
+    assert time.monotonic() - began < 0.9
+    # For who hasn't been refused, it still is one.
+    assert secrets.get(LATEST, soon()) == first
+
+
+def test_forced_fetches_are_one_too(manager: SecretManager) -> None:
+    secrets = secrets_of(manager)
+    first = secrets.get(LATEST, soon())
+    manager.add_version(NAME, "second")
+    manager.delay = 0.3
+    with ThreadPoolExecutor(20) as pool:
+        found = list(pool.map(lambda _: secrets.get(LATEST, soon(), instead_of=first).text, range(20)))
+    assert found == ["second"] * 20
+    assert len(manager.accesses) == 2

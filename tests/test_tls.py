@@ -1,0 +1,248 @@
+"""A platform over TLS: broken TLS, certificates of others, proxies; and connecting that takes too long."""
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from deploy.local.cloud import Cloud
+from handlers.deadline import Deadline
+from handlers.providers.call import Request
+from handlers.wire import NotSent, Wire
+from tests.conftest import Launch, Relay, assert_problem
+from tests.misbehaving import OK, Misbehaving, reset, says
+from tests.test_faults import DEADLINE, GRACE, Seen, tell
+
+EVENT = {"provider": "apify", "dataset": "jane~a", "update": {"generalAccess": "RESTRICTED"}}
+
+
+def signed_for(folder: Path, address: str, hours: int = 1) -> Path:
+    """A certificate for an address, signed by itself, good until so many hours from now, and its key behind it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, address)])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=2))
+        .not_valid_after(now + timedelta(hours=hours))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / f"{address}-{hours}.pem"
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(made.public_bytes(Encoding.PEM) + secret)
+    return path
+
+
+def context(certificate: Path) -> ssl.SSLContext:
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    made.load_cert_chain(certificate)
+    return made
+
+
+@pytest.fixture
+def quick(launch: Launch, cloud: Cloud) -> Any:
+    """Starts functions whose Apify is at a URL, and whose deadline is short."""
+
+    def start(url: str, **more: str) -> Relay:
+        here = {"APIFY_TOKEN": "env:A", "A": cloud.apify_token, "RELAY_SECRET": "env:B", "B": cloud.relay_secret}
+        return launch(APIFY_BASE_URL=url, RELAY_DEADLINE_SECONDS=str(DEADLINE), **here, **more)
+
+    return start
+
+
+def timed(relay: Relay) -> Seen:
+    began = time.monotonic()
+    answer = relay.post(EVENT)
+    attempts = relay.logged(answer.headers["Relay-Delivery"]).get("attempts", 0)
+    return Seen(answer, time.monotonic() - began, attempts)
+
+
+@pytest.fixture
+def secure(tmp_path: Path) -> Iterator[tuple[Misbehaving, Path]]:
+    """A platform over TLS, and its certificate."""
+    certificate = signed_for(tmp_path, "127.0.0.1")
+    started = Misbehaving(context(certificate)).start()
+    yield started, certificate
+    started.stop()
+
+
+def test_https(quick: Any, secure: tuple[Misbehaving, Path]) -> None:
+    platform, certificate = secure
+    relay = quick(platform.url, REQUESTS_CA_BUNDLE=str(certificate))
+    for _ in range(3):
+        assert relay.post(EVENT).json() == {}
+    assert platform.connections == 1
+
+
+def test_a_certificate_that_nobody_trusts(quick: Any, secure: tuple[Misbehaving, Path]) -> None:
+    platform, certificate = secure
+    other_host = platform.url.replace("127.0.0.1", "localhost")
+    for fault, relay in (
+        ("nobody signed", quick(platform.url)),
+        ("is another host's", quick(other_host, REQUESTS_CA_BUNDLE=str(certificate))),
+    ):
+        seen = timed(relay)
+        tell(f"platform's certificate {fault}", "502 at once, nothing sent", seen)
+        problem = assert_problem(seen.answer, 502, "upstream-unreachable", retryable=True)
+        assert "certificate can't be trusted: nothing was sent" in problem["detail"]
+        assert (seen.tries, seen.seconds < 1) == (1, True)
+    assert not platform.requests
+
+
+def test_a_certificate_that_has_expired(quick: Any, tmp_path: Path) -> None:
+    certificate = signed_for(tmp_path, "127.0.0.1", hours=-1)
+    platform = Misbehaving(context(certificate)).start()
+    seen = timed(quick(platform.url, REQUESTS_CA_BUNDLE=str(certificate)))
+    tell("platform's certificate has expired", "502 at once, nothing sent", seen)
+    assert_problem(seen.answer, 502, "upstream-unreachable", retryable=True)
+    assert (seen.tries, seen.seconds < 1) == (1, True)
+    platform.stop()
+
+
+@contextmanager
+def listening(behave: Any) -> Iterator[str]:
+    """Listens on loopback, and gives each connection to `behave` before anything is read; host:port."""
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(20) as pool:
+
+        def accept() -> None:
+            while not over.is_set():
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                pool.submit(one, connection)
+
+        def one(connection: socket.socket) -> None:
+            with connection:
+                try:
+                    behave(connection, over)
+                except OSError:
+                    return
+
+        accepting = threading.Thread(target=accept, daemon=True)
+        accepting.start()
+        try:
+            yield f"127.0.0.1:{server.getsockname()[1]}"
+        finally:
+            over.set()
+            server.shutdown(socket.SHUT_RDWR)
+            accepting.join()
+
+
+def plain(connection: socket.socket, _over: threading.Event) -> None:
+    connection.sendall(b"HTTP/1.1 400 The plain HTTP request was sent to an HTTPS port\r\n\r\n")
+
+
+def cut(connection: socket.socket, _over: threading.Event) -> None:
+    connection.recv(100)
+    reset(connection)
+
+
+def silent(_connection: socket.socket, over: threading.Event) -> None:
+    over.wait(30)
+
+
+def drip(connection: socket.socket, over: threading.Event) -> None:
+    # A TLS record of 16 kB, as its head says.
+    connection.sendall(b"\x16\x03\x03\x40\x00")
+    while not over.wait(0.1):
+        connection.sendall(b"\x02")
+
+
+@pytest.mark.parametrize(
+    ("fault", "behave"),
+    [
+        ("does not speak TLS", plain),
+        ("breaks off within the handshake", cut),
+        ("is silent within the handshake", silent),
+        ("drips its handshake", drip),
+    ],
+)
+def test_broken_tls(quick: Any, fault: str, behave: Any) -> None:
+    with listening(behave) as address:
+        seen = timed(quick(f"https://{address}"))
+        tell(f"platform {fault}", "502 by the deadline, nothing sent", seen)
+        assert_problem(seen.answer, 502, "upstream-unreachable", retryable=True)
+        assert seen.seconds < DEADLINE + GRACE
+
+
+def drip_tunnel(connection: socket.socket, over: threading.Event) -> None:
+    connection.recv(1000)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nX-Long: ")
+    while not over.wait(0.1):
+        connection.sendall(b"x")
+
+
+def test_a_proxy_that_drips(quick: Any) -> None:
+    with listening(drip_tunnel) as proxy:
+        relay = quick("https://platform.example", HTTPS_PROXY=f"http://{proxy}", https_proxy=f"http://{proxy}")
+        seen = timed(relay)
+        tell("proxy drips its answer to CONNECT", "502 by the deadline, nothing sent", seen)
+        assert_problem(seen.answer, 502, "upstream-unreachable", retryable=True)
+        assert seen.seconds < DEADLINE + GRACE
+
+
+def test_a_tls_connection_that_drips_or_breaks(quick: Any, secure: tuple[Misbehaving, Path]) -> None:
+    platform, certificate = secure
+
+    def drip_body(connection: socket.socket, _attempt: int, over: threading.Event) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        while not over.wait(0.1):
+            connection.sendall(b" ")
+
+    def break_off(connection: socket.socket, _attempt: int, _over: threading.Event) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{")
+        reset(connection)
+
+    relay = quick(platform.url, REQUESTS_CA_BUNDLE=str(certificate))
+    platform.otherwise = drip_body
+    seen = timed(relay)
+    tell("platform drips its body through TLS", "504 by the deadline", seen)
+    assert_problem(seen.answer, 504, "time-up", retryable=True)
+    assert seen.seconds < DEADLINE + GRACE
+    platform.otherwise = break_off
+    seen = timed(relay)
+    tell("platform breaks off within TLS", "tried again; 502 when the time is up", seen)
+    assert_problem(seen.answer, 502, "upstream-failed", retryable=True)
+    assert seen.tries >= 3
+    platform.otherwise = says(OK)
+    assert relay.post(EVENT).json() == {}
+
+
+def test_a_name_that_nobody_resolves_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of the machine's resolver, which no server on loopback can make."""
+    resolving = threading.Event()
+
+    def slow(*_: Any, **__: Any) -> Any:
+        resolving.wait(5)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    wire = Wire({"apify": "http://platform.example"}, 1)
+    before = threading.active_count()
+    began = time.monotonic()
+    with pytest.raises(NotSent):
+        wire.call("apify", Request("PUT", "http://platform.example/datasets/x", {}), "t", Deadline.after(0.3))
+    assert time.monotonic() - began < 0.5
+    # Its thread is left with the resolver, and ends with that.
+    assert threading.active_count() == before + 1
+    resolving.set()
+    while threading.active_count() > before:
+        time.sleep(0.01)
