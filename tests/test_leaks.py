@@ -8,15 +8,23 @@ from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.leak_sources import MOST, of_event, of_request, of_settings
 from tests.leaks import LONG, PART, Found, Secrets, is_telling
 
 SECRET = "s3cr%t\"wörd'/ <&amp; 💶\\n"
-ASCII = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=6, max_size=60)
-ANY = st.text(st.characters(min_codepoint=32, exclude_categories=["Cs", "Cc"]), min_size=6, max_size=60)
+
+
+def _secrets(letters: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    """With something in it that no text has by chance, so that each of them counts."""
+    around = st.text(letters, min_size=2, max_size=30)
+    return st.builds(lambda before, after: f"{before}~7Kq{after}", around, around)
+
+
+ASCII = _secrets(st.characters(min_codepoint=32, max_codepoint=126))
+ANY = _secrets(st.characters(min_codepoint=32, exclude_categories=["Cs", "Cc"]))
 
 
 def _utf_16(text: str) -> str:
@@ -72,7 +80,6 @@ def found(secrets: Secrets, text: str) -> list[Found]:
 def test_a_copy_is_found_however_it_is_written(how: str) -> None:
     @given(ANY if "numbers" not in how else ASCII, st.text(), st.text())
     def any_text(secret: str, before: str, after: str) -> None:
-        assume(is_telling(secret.encode()))
         assert found(looking_for(secret), f"{before} {WRITTEN[how](secret)} {after}")
 
     any_text()
@@ -81,7 +88,6 @@ def test_a_copy_is_found_however_it_is_written(how: str) -> None:
 
 @given(ASCII)
 def test_a_copy_in_utf_16_is_found(secret: str) -> None:
-    assume(is_telling(secret.encode()))
     assert found(looking_for(secret), _utf_16(secret))
     assert found(looking_for(secret), json.dumps(_utf_16(secret)))
 
@@ -152,7 +158,6 @@ def test_what_is_too_ordinary(value: str) -> None:
 
 @given(ANY, st.lists(st.text()), st.sampled_from(sorted(WRITTEN)))
 def test_nothing_is_left_of_it(secret: str, texts: list[str], how: str) -> None:
-    assume(is_telling(secret.encode()))
     secrets = looking_for(secret)
     cleaned = secrets.cleaned(WRITTEN[how](secret).join(["", *texts, ""]))
     assert found(secrets, cleaned) == []
