@@ -68,7 +68,6 @@ def hooked(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
         "RELAY_DEADLINE_SECONDS": "5",
     }
     running = launched(cloud, settings, folder / "log")
-    running.secrets += [SECRET, SIGNING_SECRET]
     running.function.wait_until_up()
     yield running
     ended(running)
@@ -557,7 +556,6 @@ def test_a_credential_of_one_update_is_not_shown_by_another(launch: Launch, tmp_
     cloud.data_world.instead["/datasets/acme/second"] = lambda: Response(
         json.dumps({"code": 422, "message": f"Not this: {cloud.data_world.calls[-1].json}"}), 422
     )
-    relay.secrets.append("sw0rdfish")
     for query in ("", "dry_run=true"):
         answer = call(relay, "a", {"p": "sw0rdfish"}, query=query)
         assert answer.status_code == (200 if query else 502)

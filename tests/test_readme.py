@@ -64,7 +64,7 @@ def test_the_event(relay: Relay) -> None:
     assert answer.headers["Relay-Delivery"] == event["id"]
 
 
-@pytest.mark.parametrize("secret", ["a plain secret", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])
+@pytest.mark.parametrize("secret", ["a plain secret", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"], ids=["plain", "whsec"])
 def test_the_signature(launch: Any, secret: str) -> None:
     relay = launch(RELAY_SECRET="env:MY_SECRET", MY_SECRET=secret)
     (code,) = blocks("signature")
