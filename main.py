@@ -9,8 +9,10 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import flask
 import functions_framework
 from flask import Request, Response
+from werkzeug.exceptions import HTTPException
 
 from handlers import configuration, logs
 from handlers.deliver import Deliverer
@@ -68,3 +70,9 @@ except (SettingsError, ConfigError) as error:
 def relay(request: Request) -> Response:
     """The function's entry point: every request to it."""
     return _receive(request)
+
+
+@functions_framework.errorhandler(HTTPException)  # type: ignore[untyped-decorator]
+def refused(_error: HTTPException) -> Response:
+    """What the framework itself would answer, with a page: paths that lead nowhere, as /robots.txt."""
+    return _receive(flask.request)

@@ -19,7 +19,8 @@ from schemas.bounds import Budget
 from schemas.config import Config, ConfigError, Hook
 from schemas.event import Update
 from schemas.problem import Invalid, NotJSON
-from schemas.redaction import Redactor, credentials, masked
+from schemas.redaction import credentials, masked
+from schemas.redactor import Redactor
 from schemas.settings import Settings, SettingsError
 from schemas.strict import closest
 from schemas.strict_json import parse_object

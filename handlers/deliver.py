@@ -14,7 +14,8 @@ from handlers.tries import Tries
 from handlers.wire import HEADERS, Wire
 from schemas.event import Update
 from schemas.problem import Invalid, RelayError, SecretUnusable, ShareFull
-from schemas.redaction import MARK, Redactor, credentials, masked
+from schemas.redaction import MARK, credentials, masked
+from schemas.redactor import Redactor
 from schemas.reference import SecretReference
 from schemas.settings import Settings, variable
 from schemas.strict_json import JSON

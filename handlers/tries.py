@@ -20,7 +20,7 @@ from handlers.wire import (
     WireError,
 )
 from schemas.problem import RelayError, TimeUp, Unreachable, UpstreamFailed
-from schemas.redaction import Redactor
+from schemas.redactor import Redactor
 
 
 @dataclass

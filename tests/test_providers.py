@@ -10,7 +10,7 @@ from handlers.providers import PROVIDERS, apify, data_world
 from handlers.providers.call import PASSED_ON, Answer, Request, Result, result, retry_after, text_at
 from schemas.event import Update
 from schemas.problem import RelayError
-from schemas.redaction import Redactor
+from schemas.redactor import Redactor
 
 NOTHING = Redactor([])
 

@@ -184,12 +184,8 @@ def test_a_credential_of_any_shape_however_it_is_repeated(hasty: Relay, repeated
         body = repeated.encode("latin-1")
         hasty.cloud.data_world.instead[f"/datasets/{dataset}"] = partial(Response, body, 500)
         said = hasty.post(event).json()["upstream"]["body"]
-        if "Bearer" not in credential or "dG9r" not in repeated:
-            assert "[redacted]" in said
-            assert "hunter" not in said
-
-
-EVENT = {"provider": "apify", "dataset": "jane~a", "update": {"name": "b"}}
+        assert "[redacted]" in said
+        assert "hunter" not in said
 
 
 def test_an_event_with_more_credentials_than_can_be_looked_for(relay: Relay) -> None:

@@ -17,7 +17,8 @@ from schemas.problem import (
     UpstreamRedirected,
     UpstreamRefused,
 )
-from schemas.redaction import MARK, Redactor, without_signing_keys
+from schemas.redaction import MARK, without_signing_keys
+from schemas.redactor import Redactor
 from schemas.strict_json import JSON, at, parse_answer
 
 #: What the sender can mend: the platform's status is handed back as it is.
