@@ -5,7 +5,7 @@ BIN := .venv/bin
 export GRPC_VERBOSITY := NONE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test lint lock clean
+.PHONY: help demo run test soak lint lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*##/ #/' | awk -F' # ' '{ printf "make %-6s %s\n", $$1, $$2 }'
@@ -21,7 +21,12 @@ test: .venv/dev .venv/airflow/done lint  ## everything that must pass
 	@$(BIN)/pytest -n 2 --cov --cov-report= $(PYTEST_ARGS)
 	@echo "== branch coverage of what is pure"
 	@$(BIN)/coverage report --fail-under=100 --include='schemas/*,handlers/hooks.py,handlers/senders.py,handlers/signatures.py,handlers/proofs.py,handlers/results.py,handlers/retries.py,handlers/providers/*,handlers/logs.py'
+	@echo "== a minute of chaos"
+	@$(MAKE) --no-print-directory soak MINUTES=1
 	@echo "== all passed"
+
+soak: .venv/dev  ## MINUTES=n of mixed senders and faults at random; nothing may be missing at the end
+	@$(BIN)/python -m tests.soak $(or $(MINUTES),1) $(if $(SEED),--seed $(SEED)) $(if $(PLOT),--plot $(PLOT))
 
 lint: .venv/dev  ## ruff and mypy
 	@echo "== ruff"
@@ -43,7 +48,7 @@ lock: .venv/dev  ## compile the requirements from pyproject.toml
 
 clean:  ## remove what the others built
 	find . -name __pycache__ -not -path './.venv/*' -exec rm -rf {} +
-	rm -rf .venv .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .soak
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v < (3, 11) and "Python 3.11 or newer is needed, this is %s.%s: try make PYTHON=python3.12 ..." % v or 0)'

@@ -68,6 +68,7 @@ class Apify(Platform):
             self._limit(dataset["id"])
             self._check(change, dataset)
             dataset.update(change, modifiedAt=now())
+            self.applied.append((dataset["id"], change))
             return self._answer(dataset)
 
     def _answer(self, dataset: dict[str, Any]) -> Response:

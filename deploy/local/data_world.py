@@ -60,6 +60,7 @@ class DataWorld(Platform):
             for each in change.get("files", []):
                 files[each["name"]] = files.get(each["name"], {}) | each
             dataset.update(change, files=list(files.values()), updated=now())
+            self.applied.append((f"{owner}/{name}", change))
             answer = {"message": "Dataset successfully updated."}
             return Response(json.dumps(answer), mimetype="application/json")
 

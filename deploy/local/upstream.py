@@ -50,7 +50,10 @@ class Platform:
     prefix: str
     tokens: dict[str, str] = field(repr=False)
     calls: deque[Call] = field(default_factory=lambda: deque(maxlen=10_000), repr=False)
-    #: Answers to give instead of the platform's own, by path: for what a healthy platform never says. None: its own.
+    #: What was carried out, in order: for which dataset, by its own id, and the body.
+    applied: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list, repr=False)
+    #: Answers to give instead of the platform's own, by path, under "" for all: for what a healthy platform never says.
+    #: None: its own.
     instead: dict[str, Callable[[], Response | None]] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
     server: BaseWSGIServer | None = None
@@ -122,7 +125,7 @@ class Platform:
         self.calls.append(
             Call(request.method, request.path, request.query_string.decode(), headers, _unpacked(request))
         )
-        instead = self.instead.get(request.path.removeprefix(self.prefix))
+        instead = self.instead.get(request.path.removeprefix(self.prefix), self.instead.get(""))
         return instead() if instead else None
 
     def _http_error(self, error: HTTPException) -> Response:

@@ -1,0 +1,1 @@
+"""A soak with chaos: `make soak MINUTES=n`."""
