@@ -26,7 +26,12 @@ from tests.leak_watch import DETECTOR
 JSON_TYPE = "application/json"
 
 # How long an example takes says more of the machine than of the code; in CI the same examples are tried each time.
-settings.register_profile("house", deadline=None, derandomize="CI" in os.environ)
+settings.register_profile(
+    "house",
+    deadline=None,
+    derandomize="CI" in os.environ,
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "100")),
+)
 settings.load_profile("house")
 
 
