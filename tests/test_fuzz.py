@@ -26,7 +26,7 @@ from tests.conftest import Relay
 SCHEMAS = {name: provider.EVENT for name, provider in PROVIDERS.items()}
 TOKEN = "apify_api_fuzzfuzzfuzz0123456789"
 
-SOURCE = {
+SOURCE: dict[str, JSON] = {
     "url": "https://user:pass@example.com/a.csv?x=1",
     "method": "POST",
     "requestHeaders": {"Content-Type": "text/csv", "Authorization": "Bearer x"},
