@@ -149,3 +149,10 @@ def test_the_readme_names_every_direct_dependency() -> None:
 def test_what_make_help_lists_is_there() -> None:
     said = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert {line.split()[1] for line in said.splitlines()} >= {"demo", "run", "test", "lint", "lock", "clean"}
+
+
+def test_every_test_that_security_names_is_there() -> None:
+    named = re.findall(r"`(test_\w+\.py)(?:::(\w+))?`", (ROOT / "SECURITY.md").read_text())
+    assert len(named) > 20
+    for file, test in named:
+        assert f"def {test}" in (ROOT / "tests" / file).read_text(), f"{file}::{test}"
