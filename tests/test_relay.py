@@ -145,7 +145,7 @@ def test_health(relay: Relay, path: str) -> None:
         "/index.html",
         "/deliveries",
         "/hooks/a",
-        "/openapi.json",
+        "/openapi.yaml",
         "/%2e%2e/",
         "/health//",
         "//health",
@@ -164,6 +164,7 @@ def test_unknown_routes(relay: Relay, path: str, method: str) -> None:
     [
         *[(method, "/", "POST") for method in ("GET", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")],
         *[(method, "/health", "GET, HEAD") for method in ("POST", "PUT", "OPTIONS")],
+        *[(method, "/openapi.json", "GET, HEAD") for method in ("POST", "DELETE", "OPTIONS")],
     ],
 )
 def test_wrong_methods(relay: Relay, method: str, path: str, allow: str) -> None:
