@@ -46,7 +46,7 @@ def build(environ: Mapping[str, str]) -> Receiver:
     """The function as `environ` sets it up; no network. Raises SettingsError, ConfigError."""
     settings, config, warnings = read(environ)
     logs.configure(settings.log_level)
-    # Read once, now: 70 kB in a tenth of a millisecond, and no request has to wait for a disk or another's lock.
+    # Read once, now: 70 kB in some microseconds, and no request has to wait for a disk or another's lock.
     document = configuration.document(Path(__file__).parent)
     if document is None:
         warnings.append(f"{configuration.DOCUMENT} can't be read: GET /openapi.json is 404.")

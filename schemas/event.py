@@ -44,8 +44,11 @@ class Event:
 
 
 def printable_id(text: str | None) -> str | None:
-    """`text` if it can name a delivery (1 to 200 printable ASCII characters), else None."""
-    return text if text is not None and re.fullmatch(_EVENT_ID, text) else None
+    """`text` if it can name a delivery (1 to 200 printable ASCII characters, not all of them spaces), else None.
+
+    Without the spaces at its ends: a header, which the name is to stand in, loses them on its way.
+    """
+    return text.strip(" ") or None if text is not None and re.fullmatch(_EVENT_ID, text) else None
 
 
 def _on_the_calendar(text: str) -> None:

@@ -397,6 +397,7 @@ def test_delivery_ids(relay: Relay) -> None:
     for unusable in ("x" * 201, "é"):
         answer = relay.post(apify_event(relay), headers={"webhook-id": unusable.encode()})  # type: ignore[dict-item]
         assert uuid.UUID(answer.headers["Relay-Delivery"])
+    assert uuid.UUID(relay.post(apify_event(relay, id=" ")).headers["Relay-Delivery"])
     refused = relay.post(apify_event(relay, id=run, update={}))
     assert (refused.status_code, refused.headers["Relay-Delivery"]) == (422, run)
     unproven = relay.send(b"{}", headers={"Content-Type": JSON_TYPE, "webhook-id": "msg-8"})
