@@ -37,9 +37,11 @@ def conforms(schema: str, value: object) -> bool:
     return validator(schema).is_valid(value)
 
 
-def unsayable(path: str, messages: list[str]) -> bool:
-    """Whether this entry of an answer's `errors` is of a rule that JSON Schema can't say."""
-    return all(any(re.search(where, path) and says in each for _, where, says in UNSAYABLE) for each in messages)
+def unsayable(path: str, messages: list[str]) -> str | None:
+    """The rule of this entry of an answer's `errors`, if it is one that JSON Schema can't say."""
+    here = [(rule, says) for rule, where, says in UNSAYABLE if re.search(where, path)]
+    rules = [next((rule for rule, says in here if says in each), None) for each in messages]
+    return None if None in rules else rules[0]
 
 
 def judged(envelope: Any) -> Any:

@@ -43,6 +43,7 @@ BODIES = {"application/json": "Event", "application/cloudevents+json": "CloudEve
 #: What the function says of a request that breaks a rule of the document.
 REFUSED = {"not-json": 400, "unsupported-media-type": 415, "invalid": 422}
 FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+IN_BASE64 = "what is in data_base64"
 SECRET = "hook-s3cret-of-the-fuzz"
 
 
@@ -144,12 +145,13 @@ def answered(world: Relay, case: Case[Any], *, proven: bool, real: bool) -> str:
     for each in (world.cloud.apify_token, world.cloud.data_world_token, world.cloud.relay_secret):
         assert each not in body
     problem = json.loads(body)["type"].rpartition(":")[2] if "problem+json" in content_type(response) else None
-    if case.operation.method.upper() == "POST" and response.request.method == "POST":
-        if proven:
-            check_verdict(response, hooked, problem)
-        else:
-            assert problem in ("unproven", "unsupported-media-type", "not-found", "too-large"), body
-    return problem or str(response.status_code)
+    if case.operation.method.upper() != "POST" or response.request.method != "POST":
+        return problem or str(response.status_code)
+    if not proven:
+        assert problem in ("unproven", "unsupported-media-type", "not-found"), body
+        return str(problem)
+    rule = check_verdict(response, hooked, problem)
+    return f"{problem} ({rule})" if rule else problem or str(response.status_code)
 
 
 def dataset_for(world: Relay, event: dict[str, Any]) -> str:
@@ -163,24 +165,35 @@ def content_type(response: Response) -> str:
     return str(found)
 
 
-def check_verdict(response: Response, hooked: bool, problem: str | None) -> None:
-    """What breaks a rule of the document is refused, and what keeps them all isn't, but for what can't be said."""
+def check_verdict(response: Response, hooked: bool, problem: str | None) -> str | None:
+    """What breaks a rule of the document is refused, and what keeps them all isn't, but for what it can't say.
+
+    Returns the rule that it can't say, if it is for such a one that the request is refused.
+    """
     verdict, why = expected(response, hooked)
     body = response.content.decode()
     said = f"{why}: {response.request.url} {response.request.body!r} {body}"
-    if verdict is False:
-        assert problem in REFUSED or problem == "not-found", said
-    elif problem == "not-json":
-        assert any(each in json.loads(body)["detail"] for each in NOT_JSON), said
-    elif problem == "invalid" and not hooked and b"data_base64" not in raw(response):
-        errors = json.loads(body)["errors"]
-        assert all(unsayable(path, messages) for path, messages in errors.items()), said
-    elif verdict:
-        # A hook's updates can break a rule, a dataset or a hook can be none, and a name can be another's.
-        assert problem in (None, "invalid", "not-found", "upstream-refused"), said
     if response.status_code == 200 and "dry_run=true" in str(response.request.url):
         shapes = ("HookDryRuns", "Ignored") if hooked else ("DryRun",)
         assert any(conforms(shape, json.loads(body)) for shape in shapes), said
+    if not verdict:
+        assert verdict is None or problem in REFUSED or problem == "not-found", said
+        return None
+    if problem == "not-json":
+        rule = next((each for each in NOT_JSON if each in json.loads(body)["detail"]), None)
+        assert rule, said
+        return rule
+    if problem == "invalid" and hooked:
+        return "a template fails, or its result breaks a rule"
+    if problem == "invalid" and why == IN_BASE64:
+        return IN_BASE64
+    if problem == "invalid":
+        rules = {unsayable(path, messages) for path, messages in json.loads(body)["errors"].items()}
+        assert None not in rules, said
+        return "; ".join(sorted(filter(None, rules)))
+    # A dataset or a hook can be none, and a name can be another's.
+    assert problem in (None, "not-found", "upstream-refused"), said
+    return None
 
 
 def raw(response: Response) -> bytes:
@@ -204,4 +217,6 @@ def expected(response: Response, hooked: bool) -> tuple[bool | None, str]:
     if media_type not in BODIES:
         return (None if media_type.endswith("+json") else False), "another media type"
     schema = BODIES[media_type]
+    if schema == "CloudEvent" and isinstance(value, dict) and isinstance(value.get("data_base64"), str):
+        return conforms(schema, value), IN_BASE64
     return conforms(schema, judged(value) if schema == "CloudEvent" else value), schema

@@ -94,8 +94,8 @@ HEADERS: Mapping[str, Mapping[str, Any]] = {
         "schema": {"type": "string", "pattern": "^[\\x20-\\x7e]{1,200}$"},
     },
     "Retry-After": {
-        "description": "When to send the same request again: in how many seconds, or the date.",
-        "required": True,
+        "description": "When to send the same request again: in how many seconds, or the date. Always there on a 503; "
+        "elsewhere where the platform says it.",
         "schema": {"type": "string", "minLength": 1},
     },
     "WWW-Authenticate": {
@@ -108,7 +108,13 @@ HEADERS: Mapping[str, Mapping[str, Any]] = {
         "schema": {"type": "string"},
     },
 }
-_HEADERS_OF = {401: ("WWW-Authenticate",), 405: ("Allow",), 429: ("Retry-After",), 503: ("Retry-After",)}
+_HEADERS_OF = {
+    401: ("WWW-Authenticate",),
+    405: ("Allow",),
+    429: ("Retry-After",),
+    502: ("Retry-After",),
+    503: ("Retry-After",),
+}
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,8 @@ def _hook() -> dict[str, Any]:
         "responses": {
             "200": answer("All updates succeeded, or would be sent by a dry run, or the event is ignored.", success),
             **responses,
-            "502": answer("Some update failed, and another try won't help.", failed, 502),
+            # Where another try may help it is a 503: no time to wait is told here.
+            "502": answer("Some update failed, and another try won't help.", failed),
             "503": either(repeat, responses["503"]),
         },
     }
