@@ -126,10 +126,6 @@ class Kind:
     retryable: bool
 
 
-#: A body that doesn't arrive in time.
-BODY_TOO_SLOW = Kind("body-too-slow", "The body was not there in time.", retryable=True)
-
-
 def kind(error: type[RelayError]) -> Kind:
     """What `error` is to a caller."""
     return Kind(error.name, " ".join((error.__doc__ or "").split()), error.retryable)
@@ -137,7 +133,7 @@ def kind(error: type[RelayError]) -> Kind:
 
 def kinds(*errors: type[RelayError]) -> dict[int, list[Kind]]:
     """What a route says when it raises one of `errors`, by status."""
-    found: dict[int, list[Kind]] = {408: [BODY_TOO_SLOW]}
+    found: dict[int, list[Kind]] = {}
     for error in errors:
         found.setdefault(error.status, []).append(kind(error))
     return found

@@ -64,18 +64,14 @@ _ALONE: list[dict[str, list[str]]] = [{name: []} for name in PROOFS if name not 
 _OF_HOOKS = [_SIGNED, *_ALONE]
 
 _ALWAYS = (problem.WrongMethod, problem.Unexpected)
-_BODY = (problem.NotJSON, problem.Unproven, problem.TooLarge, problem.WrongMediaType, problem.Invalid)
+_BODY = (
+    problem.BodyTooSlow, problem.NotJSON, problem.Unproven, problem.TooLarge, problem.WrongMediaType, problem.Invalid,
+)  # fmt: skip
 _SECRETS = (problem.SecretUnusable, problem.SecretUnreachable, problem.TimeUp)
 _CALL = (
     problem.NotAllowed, problem.UpstreamDenied, problem.UpstreamLimited, problem.UpstreamFailed,
     problem.UpstreamRedirected, problem.Unreachable, problem.ShareFull,
 )  # fmt: skip
-
-
-def _without_body(*errors: type[problem.RelayError]) -> dict[str, Any]:
-    responses = problems(kinds(*_ALWAYS, *errors))
-    del responses["408"]
-    return responses
 
 
 def _body(examples: Mapping[str, Mapping[str, Any]], schemas: Mapping[str, str]) -> dict[str, Any]:
@@ -160,7 +156,7 @@ def _get(operation: str, about: str, answered: dict[str, Any], *errors: type[pro
         "operationId": operation,
         "summary": about,
         "security": [],
-        "responses": {"200": answered, **_without_body(*errors)},
+        "responses": {"200": answered, **problems(kinds(*_ALWAYS, *errors))},
     }
 
 
