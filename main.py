@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import flask
 import functions_framework
 from flask import Request, Response
 
@@ -72,3 +73,9 @@ except (SettingsError, ConfigError) as error:
 def relay(request: Request) -> Response:
     """The function's entry point: every request to it."""
     return _receive(request)
+
+
+@functions_framework.errorhandler(404)  # type: ignore[untyped-decorator]
+def unrouted(_error: Exception) -> Response:
+    """What the framework would answer with a page of its own: /robots.txt, /favicon.ico, a path with a line end."""
+    return _receive(flask.request)
