@@ -62,10 +62,6 @@ def test_without_the_file_the_function_starts(relay: Relay, tmp_path: Path) -> N
     assert "deploy/openapi.json can't be read: GET /openapi.json is 404." in (tmp_path / "log").read_text()
 
 
-def test_the_file_is_deployed() -> None:
-    assert "!deploy/openapi.json" in (ROOT / ".gcloudignore").read_text().splitlines()
-
-
 def test_nothing_that_makes_it_is_there_at_run_time() -> None:
     probe = "import sys, main; sys.exit(sum(name.startswith('apispec') for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", probe], cwd=ROOT, env={}, capture_output=True).returncode == 0
