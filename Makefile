@@ -5,10 +5,10 @@ BIN := .venv/bin
 export GRPC_VERBOSITY := NONE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test soak lint lock clean
+.PHONY: help demo run test soak lint lock openapi clean
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*##/ #/' | awk -F' # ' '{ printf "make %-6s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*##/ #/' | awk -F' # ' '{ printf "make %-7s %s\n", $$1, $$2 }'
 
 demo: .venv/run  ## see both updates happen, on this machine alone
 	@$(BIN)/python -m deploy.local.demo
@@ -45,6 +45,9 @@ lock: .venv/dev  ## compile the requirements from pyproject.toml
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate \
 	    --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(LOCK_ARGS) \
 	    --group airflow -o tests/airflow.txt
+
+openapi: .venv/dev  ## make deploy/openapi.json from the schemas
+	@$(BIN)/python -m deploy.local.openapi
 
 clean:  ## remove what the others built
 	find . -name __pycache__ -not -path './.venv/*' -exec rm -rf {} +

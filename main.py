@@ -48,11 +48,15 @@ def build(environ: Mapping[str, str]) -> Receiver:
     """The function as `environ` sets it up; no network. Raises SettingsError, ConfigError."""
     settings, config, warnings = read(environ)
     logs.configure(settings.log_level)
+    # Read once, now: 70 kB in some microseconds, and no request has to wait for a disk or another's lock.
+    document = configuration.document(Path(__file__).parent)
+    if document is None:
+        warnings.append(f"{configuration.DOCUMENT} can't be read: GET /openapi.json is 404.")
     for warning in warnings:
         logs.LOGGER.warning("%s", warning)
     secrets = Secrets(fetches(environ, settings.secret_manager_emulator), settings.secret_ttl_seconds)
     deliverer = Deliverer(settings, PROVIDERS, secrets)
-    return Receiver(settings, config, _SCHEMAS, secrets, deliverer)
+    return Receiver(settings, config, _SCHEMAS, secrets, deliverer, document)
 
 
 if __name__ == "__main__":
@@ -74,5 +78,5 @@ def relay(request: Request) -> Response:
 
 @functions_framework.errorhandler(HTTPException)  # type: ignore[untyped-decorator]
 def refused(_error: HTTPException) -> Response:
-    """What the framework itself would answer, with a page: paths that lead nowhere, as /robots.txt."""
+    """What the framework itself would answer, with a page: /robots.txt, a path with a line end."""
     return _receive(flask.request)

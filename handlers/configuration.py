@@ -1,4 +1,4 @@
-"""relay.yaml from its file."""
+"""relay.yaml, and the OpenAPI document that is served, from their files."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ from schemas.relay_yaml import Reader
 
 #: Where it is unless RELAY_CONFIG says otherwise, below the folder of main.py.
 DEFAULT = "deploy/relay.yaml"
+DOCUMENT = "deploy/openapi.json"
 
 
 def load(named: str | None, folder: Path, reader: Reader) -> Config:
@@ -24,3 +25,11 @@ def load(named: str | None, folder: Path, reader: Reader) -> Config:
         raise ConfigError(shown, {"": [f"Can't be read: {error.strerror}."]}) from None
     except UnicodeDecodeError as error:
         raise ConfigError(shown, {"": [f"Is not UTF-8 (byte {error.start})."]}) from None
+
+
+def document(folder: Path) -> bytes | None:
+    """The OpenAPI document in `folder`, as it is sent; None: it can't be read, and that stops no update."""
+    try:
+        return (folder / DOCUMENT).read_bytes()
+    except OSError:
+        return None

@@ -53,8 +53,9 @@ class Receiver:
         schemas: Mapping[str, EventSchema],
         secrets: Secrets,
         deliverer: Deliverer,
+        document: bytes | None,
     ) -> None:
-        """`schemas` has, for each provider, the schema of an event for it."""
+        """`schemas` has, for each provider, the schema of an event for it. `document` is OpenAPI's, if there is one."""
         self._settings = settings
         self._config = config
         self._schemas = schemas
@@ -66,6 +67,7 @@ class Receiver:
             [
                 Rule("/", endpoint=self._event, methods=["POST"]),
                 Rule("/health", endpoint=self._health, methods=["GET"]),
+                *([Rule("/openapi.json", endpoint=partial(_openapi, document), methods=["GET"])] if document else []),
                 *(
                     Rule(f"/hooks/{name}", endpoint=partial(self._hook, hook), methods=["POST"])
                     for name, hook in config.hooks.items()
@@ -219,6 +221,10 @@ class Receiver:
             _name_delivery(exchange, attributes)
             payload = events.from_binary(attributes, payload)
         return events.read_event(payload, self._schemas).update
+
+
+def _openapi(document: bytes, _exchange: Exchange) -> Response:
+    return Response(document, content_type="application/json")
 
 
 def _is_dry_run(request: Request) -> bool:

@@ -159,4 +159,4 @@ def _text(value: JSON) -> str | None:
 
 
 def _printable(text: str) -> str:
-    return "".join(each for each in text if " " <= each <= "~").strip()[:_LONGEST_ID]
+    return "".join(each for each in text if " " <= each <= "~").strip()[:_LONGEST_ID].rstrip()

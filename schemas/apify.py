@@ -27,7 +27,10 @@ class ApifyUpdate(UpdateSchema):
             matches(r"[a-zA-Z0-9-]*", "Must hold only the letters a-z and A-Z, digits and '-'."),
             matches(r"(?!-)(?s:.*)(?<!-)", "Must neither begin nor end with '-'."),
         ],
-        metadata={"description": "The dataset's name, unique among its owner's; null takes the name away."},
+        metadata={
+            "description": "The dataset's name, unique among its owner's; null takes the name away.",
+            "pattern": rf"^{_NAME}$",  # what the three say together
+        },
     )
     generalAccess = fields.String(
         validate=one_of(GENERAL_ACCESS),

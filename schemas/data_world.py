@@ -64,9 +64,11 @@ MAX_URL_AND_HEADERS = 4096
 _SLUG = r"[a-z0-9](?:-(?!-)|[a-z0-9])+[a-z0-9]"
 
 # Scheme, user, host and port are looked at closely: a password with a '/' in it would be shown as a path.
+# Python's white space and the control characters by their codes: other languages take other characters for \s.
+_BLANK = r"\x00-\x20\x7f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _URL = (
-    r"(?:https?|ftps?)://(?:[^/?#\s\x00-\x1f\x7f]*@)?"
-    r"(?:\[[0-9a-fA-F:.]+\]|[^/?#@:\[\]\s\x00-\x1f\x7f]+)(?::[0-9]*)?(?:[/?#][^\x00-\x1f\x7f]*)?"
+    rf"(?:https?|ftps?)://(?:[^/?#{_BLANK}]*@)?"
+    rf"(?:\[[0-9a-fA-F:.]+\]|[^/?#@:\[\]{_BLANK}]+)(?::[0-9]*)?(?:[/?#][^\x00-\x1f\x7f]*)?"
 )
 
 
@@ -95,8 +97,14 @@ class Source(StrictSchema):
         ],
     )
     method = fields.String(validate=one_of(METHODS))
-    requestHeaders = fields.Dict(validate=string_values)
-    requestEntity = fields.String(validate=validate.Length(max=10_000))
+    requestHeaders = fields.Dict(
+        validate=string_values,
+        metadata={"description": f"Names and values, with the URL, are at most {MAX_URL_AND_HEADERS} bytes of UTF-8."},
+    )
+    requestEntity = fields.String(
+        validate=validate.Length(max=10_000),
+        metadata={"description": "The body of the request; requestHeaders must have its Content-Type."},
+    )
     authorization = fields.Nested(Authorization)
     credentials = fields.Nested(Credentials)
     expandArchive = StrictBoolean()
@@ -115,7 +123,7 @@ class Source(StrictSchema):
     @validates_schema(pass_original=True, skip_on_field_errors=False)
     def _entity_has_a_type(self, source: Mapping[str, Any], original: object, **_: object) -> None:
         headers = source.get("requestHeaders", {})
-        wrong = isinstance(original, dict) and "requestHeaders" in original and not headers
+        wrong = isinstance(original, dict) and "requestHeaders" in original and "requestHeaders" not in source
         if not wrong and "requestEntity" in source and "content-type" not in {name.lower() for name in headers}:
             raise ValidationError("Needs a Content-Type in requestHeaders.", "requestEntity")
 

@@ -18,7 +18,8 @@ from schemas.strict_json import JSON, parse_object
 _EVENT_ID = r"[\x20-\x7e]{1,200}"
 _BROKEN = "The event breaks a rule; errors names each field and its rule."
 # RFC 3339, section 5.6, with any number of digits behind the second.
-_TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_TIMESTAMP = r"([0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+_NO_TIMESTAMP = "Must be an RFC 3339 timestamp, as 2026-11-22T08:30:00Z."
 
 
 @dataclass(frozen=True)
@@ -43,22 +44,26 @@ class Event:
 
 
 def printable_id(text: str | None) -> str | None:
-    """`text` if it can name a delivery (1 to 200 printable ASCII characters), else None."""
-    return text if text is not None and re.fullmatch(_EVENT_ID, text) else None
+    """`text` if it can name a delivery (1 to 200 printable ASCII characters, not all of them spaces), else None.
+
+    Without the spaces at its ends: a header, which the name is to stand in, loses them on its way.
+    """
+    return text.strip(" ") or None if text is not None and re.fullmatch(_EVENT_ID, text) else None
 
 
-def _timestamp(text: str) -> None:
-    found = _TIMESTAMP.fullmatch(text.upper())
-    try:
-        if found:
-            # A leap second is a time too (RFC 3339, 5.7), but not one that datetime knows.
-            datetime.fromisoformat(re.sub(r":60\Z", ":59", found[1]) + found[2].replace("Z", "+00:00"))
-    except ValueError:
-        found = None
+def _on_the_calendar(text: str) -> None:
+    """A validator: what looks like a timestamp is a day and a time that there are."""
+    found = re.fullmatch(_TIMESTAMP, text)
     if not found:
-        raise ValidationError("Must be an RFC 3339 timestamp, as 2026-11-22T08:30:00Z.")
+        return  # said already: it must look like one
+    try:
+        # A leap second is a time too (RFC 3339, 5.7), but not one that datetime knows.
+        datetime.fromisoformat(re.sub(r":60\Z", ":59", found[1]) + found[2].upper().replace("Z", "+00:00"))
+    except ValueError:
+        raise ValidationError(_NO_TIMESTAMP) from None
 
 
+_TIME = (matches(_TIMESTAMP, _NO_TIMESTAMP), _on_the_calendar)
 _ID = matches(_EVENT_ID, "Must be 1 to 200 printable ASCII characters.")
 
 
@@ -69,8 +74,8 @@ class EventSchema(StrictSchema):
     dataset: fields.Field[Any] = fields.String(required=True)
     update: fields.Field[Any] = fields.Dict(required=True)
     id = fields.String(validate=_ID, metadata={"description": "Names the delivery in answers and logs."})
-    type = fields.String(validate=validate.Length(min=1))
-    time = fields.String(validate=_timestamp)
+    type = fields.String(validate=validate.Length(min=1), metadata={"description": "What happened."})
+    time = fields.String(validate=_TIME, metadata={"description": "When it happened.", "format": "date-time"})
 
 
 class CloudEventSchema(Schema):
@@ -88,7 +93,7 @@ class CloudEventSchema(Schema):
     id = fields.String(required=True, validate=_ID)
     source = fields.String(required=True, validate=validate.Length(min=1))
     type = fields.String(required=True, validate=validate.Length(min=1))
-    time = fields.String(validate=_timestamp)
+    time = fields.String(validate=_TIME, metadata={"format": "date-time"})
     data = fields.Dict()
     data_base64 = fields.String()
 

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -109,7 +109,7 @@ class StrictList(fields.List[Any]):
 
     def __init__(self, cls_or_instance: fields.Field[Any], *, distinct: bool = False, **kwargs: Any) -> None:
         super().__init__(cls_or_instance, **kwargs)
-        self._distinct = distinct
+        self.distinct = distinct
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> list[Any]:
         if not isinstance(value, list):
@@ -119,9 +119,9 @@ class StrictList(fields.List[Any]):
         for position, each in enumerate(value):
             try:
                 self.inner.deserialize(each, **kwargs)
-                if self._distinct and each in seen:
+                if self.distinct and each in seen:
                     raise ValidationError("Is in the list already; items must be distinct.")
-                if self._distinct:
+                if self.distinct:
                     seen.add(each)
             except ValidationError as error:
                 wrong[position] = error.messages
@@ -148,18 +148,27 @@ def string_values(value: Mapping[str, object]) -> None:
         raise ValidationError(wrong)
 
 
-def one_of(choices: Collection[str]) -> Callable[[str], None]:
-    """A validator: one of `choices`, with the closest as a hint."""
+class OneOf(validate.OneOf):
+    """A validator: one of the choices, with the closest as a hint."""
 
-    def check(value: str) -> None:
-        if value not in choices:
-            hint = closest(value, choices)
-            listed = ", ".join(choices)
+    def __call__(self, value: str) -> str:
+        """`value`. Raises ValidationError."""
+        if value not in self.choices:
+            hint = closest(value, self.choices)
+            listed = ", ".join(self.choices)
             raise ValidationError(f"Must be one of: {listed}{f'; did you mean {hint}?' if hint else '.'}")
+        return value
 
-    return check
+
+def one_of(choices: Collection[str]) -> OneOf:
+    """A validator: one of `choices`, with the closest as a hint."""
+    return OneOf(choices)
 
 
 def matches(pattern: str, rule: str) -> validate.Regexp:
-    r"""A validator: the whole string matches `pattern`, a final line end included (unlike with `$`)."""
+    r"""A validator: the whole string matches `pattern`, a final line end included (unlike with `$`).
+
+    The OpenAPI document has the patterns of an event's fields: those are written so that ECMAScript reads them as
+    Python does, without `\s`, `\d`, `\w`, `.` and inline flags.
+    """
     return validate.Regexp(rf"(?:{pattern})\Z", error=rule)

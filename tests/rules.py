@@ -277,7 +277,11 @@ CASES = [
         "requestEntity",
         "needs a Content-Type",
         [{"requestEntity": "", **TYPED}],
-        [{"requestEntity": "a"}, {"requestEntity": "", "requestHeaders": {"Accept": "text/csv"}}],
+        [
+            {"requestEntity": "a"},
+            {"requestEntity": "a", "requestHeaders": {}},
+            {"requestEntity": "", "requestHeaders": {"Accept": "text/csv"}},
+        ],
         "Content-Type",
     ),
     _source("expandArchive", "true or false", [{"expandArchive": True}, {"expandArchive": False}],

@@ -74,6 +74,13 @@ def test_no_ids(event_id: str) -> None:
     assert printable_id(event_id) is None
 
 
+@pytest.mark.parametrize(("event_id", "name"), [(" a b ", "a b"), (" ", None), (" " * 200, None)])
+def test_spaces_at_the_ends_name_nothing(event_id: str, name: str | None) -> None:
+    """A header loses them on its way: what is logged would be another name than what is answered, or none."""
+    assert read_event({**BARE, "id": event_id}, SCHEMAS).id == event_id
+    assert printable_id(event_id) == name
+
+
 def test_ids_are_strings() -> None:
     assert list(errors_of({**BARE, "id": 7})) == ["id"]
     assert printable_id(None) is None

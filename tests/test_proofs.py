@@ -270,6 +270,7 @@ def test_a_proof_of_one_sender_is_none_of_another() -> None:
         ("github", {"x-github-delivery": "  é\x00\u2028"}, {}, None),
         ("github", {"x-github-delivery": "a\u00e9b\tc"}, {}, "abc"),
         ("github", {"x-github-delivery": "x" * 300}, {}, "x" * 200),
+        ("github", {"x-github-delivery": "x" * 199 + " y"}, {}, "x" * 199),
         ("dbt", {}, {"eventId": ["no", "text"]}, None),
         ("dbt", {}, {"eventId": {"a": 1}}, None),
         ("fivetran", {}, {"sync_id": "b47", "data": "no object"}, "b47"),

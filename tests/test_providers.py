@@ -11,6 +11,7 @@ from handlers.providers.call import PASSED_ON, Answer, Request, Result, result, 
 from schemas.event import Update
 from schemas.problem import RelayError
 from schemas.redactor import Redactor
+from schemas.strict_json import JSON
 
 NOTHING = Redactor([])
 
@@ -176,3 +177,44 @@ def test_the_registry(name: str) -> None:
     assert provider.BASE_URL.startswith("https://")
     assert not provider.BASE_URL.endswith("/")
     assert set(provider.EVENT.fields) == {"provider", "dataset", "update", "id", "type", "time"}
+
+
+# Looking, after a 404, whether an earlier try has moved the dataset away
+
+
+@pytest.mark.parametrize(
+    ("dataset", "body", "url"),
+    [
+        ("jane~old", {"name": "new"}, "https://base/datasets/jane~new"),
+        ("j.a_n-e~old", {"name": "new", "generalAccess": "RESTRICTED"}, "https://base/datasets/j.a_n-e~new"),
+        ("jane~old", {"name": None}, None),
+        ("jane~old", {"generalAccess": "RESTRICTED"}, None),
+        ("WkzbQMuFYuamGv3YF", {"name": "new"}, None),
+    ],
+)
+def test_where_a_rename_is_looked_for(dataset: str, body: dict[str, JSON], url: str | None) -> None:
+    look = apify.look("https://base", Update("apify", dataset, body))
+    assert look == (Request("GET", url) if url else None)
+
+
+def test_what_a_rename_looks_like_when_it_is_done() -> None:
+    update = Update("apify", "jane~old", {"name": "new", "generalAccess": "RESTRICTED"})
+    there: dict[str, JSON] = {"id": "x", "name": "new", "generalAccess": "RESTRICTED", "actId": None}
+    assert apify.is_done(update, {"data": there})
+    for body in (
+        {"data": {**there, "name": "old"}},
+        {"data": {"name": "new"}},
+        {"data": []},
+        {},
+        [],
+        None,
+        "new",
+        there,
+    ):
+        assert not apify.is_done(update, body)
+
+
+def test_on_data_world_nothing_is_looked_for() -> None:
+    update = Update("data.world", "acme/products", {"title": "x"})
+    assert data_world.look("https://base", update) is None
+    assert not data_world.is_done(update, {"title": "x"})

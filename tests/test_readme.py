@@ -120,7 +120,7 @@ def test_the_upload(tmp_path: Path) -> None:
     product = {
         path.relative_to(ROOT).as_posix() for top in ("handlers", "schemas") for path in (ROOT / top).rglob("*.py")
     }
-    assert files == {"main.py", "requirements.txt", "deploy/relay.yaml"} | product
+    assert files == {"main.py", "requirements.txt", "deploy/relay.yaml", "deploy/openapi.json"} | product
 
 
 def test_the_hook(launch: Any, tmp_path: Path) -> None:

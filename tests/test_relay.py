@@ -145,7 +145,12 @@ def test_health(relay: Relay, path: str) -> None:
         "/index.html",
         "/deliveries",
         "/hooks/a",
-        "/openapi.json",
+        "/openapi.yaml",
+        "/robots.txt",
+        "/favicon.ico",
+        "/a%0Ab",
+        "/health%0A",
+        "/hooks/a%0D%0A/",
         "/%2e%2e/",
         "/health//",
         "//health",
@@ -164,6 +169,7 @@ def test_unknown_routes(relay: Relay, path: str, method: str) -> None:
     [
         *[(method, "/", "POST") for method in ("GET", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")],
         *[(method, "/health", "GET, HEAD") for method in ("POST", "PUT", "OPTIONS")],
+        *[(method, "/openapi.json", "GET, HEAD") for method in ("POST", "DELETE", "OPTIONS")],
     ],
 )
 def test_wrong_methods(relay: Relay, method: str, path: str, allow: str) -> None:
@@ -396,6 +402,7 @@ def test_delivery_ids(relay: Relay) -> None:
     for unusable in ("x" * 201, "é"):
         answer = relay.post(apify_event(relay), headers={"webhook-id": unusable.encode()})  # type: ignore[dict-item]
         assert uuid.UUID(answer.headers["Relay-Delivery"])
+    assert uuid.UUID(relay.post(apify_event(relay, id=" ")).headers["Relay-Delivery"])
     refused = relay.post(apify_event(relay, id=run, update={}))
     assert (refused.status_code, refused.headers["Relay-Delivery"]) == (422, run)
     unproven = relay.send(b"{}", headers={"Content-Type": JSON_TYPE, "webhook-id": "msg-8"})

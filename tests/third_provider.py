@@ -27,8 +27,22 @@ def _reason(body: Any) -> str | None:
     return text_at(body, "message")
 
 
+def _look(_base_url: str, _update: Update) -> None:
+    return None
+
+
+def _is_done(_update: Update, _body: Any) -> bool:
+    return False
+
+
 some_hub = SimpleNamespace(
-    TITLE="Some Hub", BASE_URL="https://hub.example/api", EVENT=SomeHubEvent(), request=_request, reason=_reason
+    TITLE="Some Hub",
+    BASE_URL="https://hub.example/api",
+    EVENT=SomeHubEvent(),
+    request=_request,
+    reason=_reason,
+    look=_look,
+    is_done=_is_done,
 )
 cast(dict[str, Provider], PROVIDERS)["some.hub"] = cast(Provider, some_hub)
 
