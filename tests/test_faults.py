@@ -8,13 +8,14 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 import requests
 
@@ -408,3 +409,75 @@ def test_a_platform_whose_address_swallows_everything(launch: Launch, cloud: Clo
         assert seen.seconds < DEADLINE + GRACE
         for each in fillers:
             each.close()
+
+
+# Secret Manager, with nothing in the cache
+
+
+def hang_up_on_secrets(cloud: Cloud) -> None:
+    cloud.secret_manager.delay = 20
+
+
+def refuse_secrets(cloud: Cloud) -> None:
+    cloud.secret_manager.refusals[""] = grpc.StatusCode.UNAVAILABLE
+
+
+def stop_secrets(cloud: Cloud) -> None:
+    cloud.secret_manager.stop()
+
+
+def deny_secrets(cloud: Cloud) -> None:
+    cloud.secret_manager.refusals[""] = grpc.StatusCode.PERMISSION_DENIED
+
+
+def lose_secrets(cloud: Cloud) -> None:
+    cloud.secret_manager.secrets.clear()
+
+
+def empty_secrets(cloud: Cloud) -> None:
+    for name in cloud.secret_manager.secrets:
+        cloud.secret_manager.add_version(name, "\n")
+
+
+def damage_secrets(cloud: Cloud) -> None:
+    cloud.secret_manager.damaged |= set(cloud.secret_manager.secrets)
+
+
+def slow_secrets(cloud: Cloud) -> None:
+    cloud.secret_manager.delay = 0.4
+
+
+@pytest.mark.parametrize(
+    ("fault", "make", "status", "name"),
+    [
+        ("hangs", hang_up_on_secrets, 503, "secret-unreachable"),
+        ("is unavailable", refuse_secrets, 503, "secret-unreachable"),
+        ("is not there", stop_secrets, 503, "secret-unreachable"),
+        ("denies", deny_secrets, 500, "secret-unusable"),
+        ("has no such secret", lose_secrets, 500, "secret-unusable"),
+        ("has an empty secret", empty_secrets, 500, "secret-unusable"),
+        ("sends a damaged secret", damage_secrets, 500, "secret-unusable"),
+        ("takes 0.4 s", slow_secrets, 200, ""),
+    ],
+)
+@pytest.mark.parametrize("whose", ["our own secret", "the token"])
+def test_secret_manager(
+    launch: Launch, fault: str, make: Callable[[Cloud], None], status: int, name: str, whose: str
+) -> None:
+    own = Cloud().start()
+    own_secret = {"RELAY_SECRET": "env:B", "B": own.relay_secret} if whose == "the token" else {}
+    relay = launch(on=own, RELAY_DEADLINE_SECONDS=str(DEADLINE), **own_secret)
+    dataset = relay.apify_dataset()
+    make(own)
+    began = time.monotonic()
+    answer = relay.post(event(dataset))
+    seen = Seen(answer, time.monotonic() - began, len(own.apify.calls))
+    promised = {503: "503 by the deadline", 500: "500 at once", 200: "its success"}[status]
+    tell(f"Secret Manager {fault} ({whose})", promised, seen)
+    if name:
+        assert_problem(answer, status, name, retryable=status == 503)
+    assert (answer.status_code, seen.tries) == (status, 1 if status == 200 else 0)
+    assert answer.headers.get("Retry-After") == ("5" if status == 503 else None)
+    assert seen.seconds < DEADLINE + GRACE
+    own.secret_manager.delay = 0
+    own.stop()
