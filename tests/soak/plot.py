@@ -8,9 +8,6 @@ from matplotlib.figure import Figure
 
 from tests.soak.senders import Answered
 
-# Text stays text: smaller, and it can be searched. Nothing in the file changes but what is drawn.
-_STYLE = {"svg.fonttype": "none", "svg.hashsalt": "soak"}
-
 
 def quantile(values: Sequence[float], part: float) -> float:
     """The value that `part` of `values` don't exceed."""
@@ -50,5 +47,6 @@ def draw(
         axes.legend(loc="upper right")
     above.set_title("dotted: the function was restarted (gray) or killed (red)", fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with matplotlib.rc_context(_STYLE):
+    # Text stays text: smaller, and it can be searched. Nothing in the file changes but what is drawn.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "soak"}):
         figure.savefig(path, metadata={"Date": None})
