@@ -1,4 +1,4 @@
-"""A platform over TLS: broken TLS, certificates of others, proxies; and connecting that takes too long."""
+"""A platform over TLS: broken TLS, certificates of others, proxies."""
 
 import socket
 import ssl
@@ -20,9 +20,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from deploy.local.cloud import Cloud
-from handlers.deadline import Deadline
-from handlers.providers.call import Request
-from handlers.wire import NotSent, Wire
 from tests.conftest import Launch, Relay, assert_problem
 from tests.misbehaving import OK, Misbehaving, reset, says
 from tests.test_faults import DEADLINE, GRACE, Seen, tell
@@ -224,25 +221,3 @@ def test_a_tls_connection_that_drips_or_breaks(quick: Any, secure: tuple[Misbeha
     assert seen.tries >= 3
     platform.otherwise = says(OK)
     assert relay.post(EVENT).json() == {}
-
-
-def test_a_name_that_nobody_resolves_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fault of the machine's resolver, which no server on loopback can make."""
-    resolving = threading.Event()
-
-    def slow(*_: Any, **__: Any) -> Any:
-        resolving.wait(5)
-        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
-
-    monkeypatch.setattr(socket, "getaddrinfo", slow)
-    wire = Wire({"apify": "http://platform.example"}, 1)
-    before = threading.active_count()
-    began = time.monotonic()
-    with pytest.raises(NotSent):
-        wire.call("apify", Request("PUT", "http://platform.example/datasets/x", {}), "t", Deadline.after(0.3))
-    assert time.monotonic() - began < 0.5
-    # Its thread is left with the resolver, and ends with that.
-    assert threading.active_count() == before + 1
-    resolving.set()
-    while threading.active_count() > before:
-        time.sleep(0.01)

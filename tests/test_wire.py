@@ -1,0 +1,178 @@
+"""The wire by itself: what becomes of connections, threads and files when calls go wrong."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from handlers.deadline import Deadline
+from handlers.providers.call import Request
+from handlers.wire import Broken, Late, NotSent, Wire
+from tests.misbehaving import OK, Behave, Misbehaving, answer, says
+from tests.test_faults import FOR_EVER, PASSING
+
+
+@pytest.fixture
+def platform() -> Iterator[Misbehaving]:
+    started = Misbehaving().start()
+    yield started
+    started.stop()
+
+
+def call(wire: Wire, platform: Misbehaving, seconds: float = 5.0, path: str = "/x", body: Any = None) -> bytes:
+    request = Request("PUT", platform.url + path, body or {"a": 1})
+    return wire.call("apify", request, "t0ken", Deadline.after(seconds)).body
+
+
+def kept(wire: Wire, platform: Misbehaving) -> Any:
+    """The one connection that is kept."""
+    manager = wire._session.get_adapter(platform.url).poolmanager  # type: ignore[attr-defined]
+    (key,) = manager.pools.keys()
+    pool = manager.pools[key].pool
+    connection = pool.get(block=False)
+    pool.put(connection)
+    return connection
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="LOUD: not Linux; a dead connection is NOT noticed")
+def test_what_nobody_acknowledges_breaks_the_connection(platform: Misbehaving) -> None:
+    """Whether the system keeps to it can't be seen on loopback, where everything is acknowledged: that it is asked."""
+    wire = Wire({"apify": platform.url}, 1)
+    call(wire, platform)
+    sock = kept(wire, platform).sock
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 3000
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+
+
+def test_a_deadline_is_for_one_call(platform: Misbehaving) -> None:
+    """A kept connection has each call's own: neither what was left of the last one, nor all the time there is."""
+    wire = Wire({"apify": platform.url}, 1)
+    call(wire, platform, seconds=0.3)
+    time.sleep(0.4)
+    call(wire, platform)
+    assert platform.connections == 1
+    platform.otherwise = FOR_EVER["hangs before it answers"]
+    began = time.monotonic()
+    with pytest.raises(Late):
+        call(wire, platform, seconds=0.3)
+    assert 0.3 <= time.monotonic() - began < 0.6
+
+
+def test_an_answer_is_never_taken_for_another_calls(platform: Misbehaving) -> None:
+    """What is left on a connection (an answer too many, a body that nobody read) is gone with it."""
+
+    def too_many(connection: socket.socket, attempt: int, _over: threading.Event) -> None:
+        connection.sendall(answer(200, b'{"is": "first"}') + answer(200, b'{"is": "forged"}'))
+
+    def late(connection: socket.socket, attempt: int, _over: threading.Event) -> None:
+        connection.sendall(answer(200, b'{"is": "first"}'))
+        time.sleep(0.1)
+        connection.sendall(answer(200, b'{"is": "forged"}'))
+
+    def redirect(connection: socket.socket, attempt: int, _over: threading.Event) -> None:
+        connection.sendall(answer(302, answer(200, b'{"is": "forged"}')))
+
+    wire = Wire({"apify": platform.url}, 1)
+    behaviours: list[Behave] = [too_many, late, redirect]
+    for number, behave in enumerate(behaviours):
+        platform.behaviours[f"/{number}"] = behave
+        for _ in range(3):
+            assert call(wire, platform, path=f"/{number}") in (b'{"is": "first"}', b"")
+            time.sleep(0.2)
+            assert call(wire, platform, path="/fine") == b"{}"
+
+
+def test_an_answer_before_the_request_is_whole(platform: Misbehaving) -> None:
+    """As a platform does to which the body is too large: it says so, and hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def refuse() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(answer(413, b'{"too": "large"}', "Connection: close"))
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(65536):
+                    pass
+
+        refusing = threading.Thread(target=refuse)
+        refusing.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        wire = Wire({"apify": url}, 1)
+        got = wire.call("apify", Request("PUT", url, {"a": "x" * 3_000_000}), "t", Deadline.after(5))
+        assert (got.status, got.body) == (413, b'{"too": "large"}')
+        refusing.join()
+
+
+def test_a_connection_that_the_platform_has_closed_meanwhile(platform: Misbehaving) -> None:
+    def once(connection: socket.socket, _attempt: int, _over: threading.Event) -> None:
+        connection.sendall(OK)
+        connection.shutdown(socket.SHUT_RDWR)
+
+    platform.otherwise = once
+    wire = Wire({"apify": platform.url}, 1)
+    for _ in range(3):
+        assert call(wire, platform) == b"{}"
+        time.sleep(0.1)
+    assert platform.connections == 3
+
+
+def test_what_was_sent_and_what_was_not(platform: Misbehaving) -> None:
+    """A broken connection may have been enough; one that was never made was not."""
+    wire = Wire({"apify": platform.url}, 1)
+    platform.otherwise = PASSING["resets the connection"][0]
+    with pytest.raises(Broken):
+        call(wire, platform)
+    platform.stop()
+    with pytest.raises(NotSent):
+        wire.call("apify", Request("PUT", "http://127.0.0.1:1/", {}), "t", Deadline.after(1))
+
+
+def test_a_call_that_looks_sends_no_body(platform: Misbehaving) -> None:
+    wire = Wire({"apify": platform.url}, 1)
+    platform.otherwise = says(answer(200, b'{"data": {}}'))
+    wire.call("apify", Request("GET", f"{platform.url}/look"), "t0ken", Deadline.after(5))
+    ((received,),) = platform.requests.values()
+    assert received.startswith(b"GET /look HTTP/1.1\r\n")
+    assert received.endswith(b"\r\n\r\n")
+    assert b"Authorization: Bearer t0ken" in received
+
+
+def test_no_thread_to_spare_for_a_connection(platform: Misbehaving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault that no input can make."""
+    wire = Wire({"apify": platform.url}, 1)
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(NotSent):
+            call(wire, platform)
+    assert call(wire, platform) == b"{}"
+
+
+def test_a_name_that_nobody_resolves_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of the machine's resolver, which no server on loopback can make."""
+    resolving, left = threading.Event(), []
+
+    def slow(*_: Any, **__: Any) -> Any:
+        left.append(threading.current_thread())
+        resolving.wait(5)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    wire = Wire({"apify": "http://platform.example"}, 1)
+    began = time.monotonic()
+    with pytest.raises(NotSent):
+        wire.call("apify", Request("PUT", "http://platform.example/datasets/x", {}), "t", Deadline.after(0.3))
+    assert time.monotonic() - began < 0.5
+    # Its thread is left with the resolver, and ends with that.
+    (thread,) = left
+    assert thread.is_alive()
+    resolving.set()
+    thread.join(5)
+    assert not thread.is_alive()
