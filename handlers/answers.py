@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from flask import Request, Response
+from flask import Response
 
 from schemas.problem import MEDIA_TYPE, Problem, problem_body
 from schemas.strict_json import dump
@@ -27,11 +27,9 @@ def problem_response(problem: Problem) -> Response:
     return json_response(problem.status, problem_body(problem), MEDIA_TYPE, headers=problem.headers)
 
 
-def leave_body_unread(request: Request, response: Response) -> None:
+def leave_body_unread(response: Response) -> None:
     """Makes `response` one that doesn't wait for the rest of the request's body.
 
-    functions-framework reads a body to its end before any answer that isn't streamed. What then becomes of the rest
-    is the server's affair: gunicorn reads on for a while, at most 5 s, so that the answer is heard, and closes.
+    functions-framework reads a body to its end before any answer that isn't streamed.
     """
-    if request.content_length or "Transfer-Encoding" in request.headers:
-        response.response = iter([response.get_data()])
+    response.response = iter([response.get_data()])

@@ -3,12 +3,15 @@
 from flask import Request
 
 from handlers.exchange import Exchange
-from handlers.patience import Patience
+from handlers.patience import Patience, connection_of
 from schemas.problem import BodyTooSlow, NotJSON, TooLarge, WrongMediaType
 
 #: A CloudEvent in structured mode.
 CLOUD_EVENT = "application/cloudevents+json"
 
+# A body that nobody wants is read nevertheless up to this size, in bytes, and for so long, in seconds.
+_SMALL_BYTES = 64 * 1024
+_SMALL_SECONDS = 1.0
 _CLOUD_EVENTS = "application/cloudevents-batch+json"
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
@@ -25,7 +28,7 @@ def read_body(exchange: Exchange, limit: int, patience: Patience) -> bytes:
     # Without a length werkzeug stops reading at this, in silence: one byte more than allowed tells.
     request.max_content_length = limit + 1
     try:
-        with patience.waiting(request.environ.get("gunicorn.socket")):
+        with patience.reading(connection_of(request)):
             body = request.get_data()
     except TimeoutError:
         raise BodyTooSlow("The body had not arrived when the time was up (RELAY_DEADLINE_SECONDS).") from None
@@ -38,6 +41,22 @@ def read_body(exchange: Exchange, limit: int, patience: Patience) -> bytes:
     if request.content_length not in (None, len(body)):
         raise NotJSON("The body is shorter than its Content-Length.")
     return body
+
+
+def is_out_of_the_way(exchange: Exchange, patience: Patience) -> bool:
+    """Whether nothing is left of the body: a small one that nobody wanted is read, so that the connection can go on."""
+    request = exchange.request
+    length, is_chunked = request.content_length or 0, "Transfer-Encoding" in request.headers
+    if exchange.body_is_read or not (length or is_chunked):
+        return True
+    if is_chunked or length > _SMALL_BYTES:
+        return False
+    request.max_content_length = None
+    try:
+        with patience.reading(connection_of(request), _SMALL_SECONDS):
+            return len(request.get_data()) == length
+    except Exception:
+        return False
 
 
 def check_encoding(request: Request) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import ContextVar
+from http import HTTPStatus
+from http.client import HTTPResponse
 from io import BufferedReader, RawIOBase
 from typing import Any
 
@@ -25,10 +27,11 @@ _CONNECT_SECONDS = 3.0
 _SHORTEST_SECONDS = 0.001
 _SOCKET_OPTIONS = [
     *HTTPConnection.default_socket_options,
-    # A firewall that has forgotten a kept connection swallows what is sent on it: what nobody acknowledges in time, in
-    # milliseconds, was sent in vain. A platform that is only slow acknowledges.
+    # A firewall that has forgotten a kept connection swallows what is sent on it, as does a machine that is gone: what
+    # nobody acknowledges, or reads, for so many milliseconds was sent in vain. One that takes its time acknowledges.
     *([(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 3000)] if hasattr(socket, "TCP_USER_TIMEOUT") else []),
 ]
+_NO_BODY = frozenset({HTTPStatus.SWITCHING_PROTOCOLS, HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
 class _Timed:
@@ -39,6 +42,8 @@ class _Timed:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        #: Whether more has come than the answer that was asked for.
+        self.is_spoilt = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
@@ -62,18 +67,21 @@ class _Timed:
 
     def makefile(self, *_: object, **__: object) -> BufferedReader:
         """What http.client reads an answer from."""
-        return BufferedReader(_TimedReader(self, self._sock.makefile("rb", buffering=0)))
+        return _AnswerReader(self, _TimedReader(self, self._sock.makefile("rb", buffering=0)))
 
 
 class _TimedReader(RawIOBase):
     def __init__(self, sock: _Timed, raw: RawIOBase) -> None:
         self._sock = sock
         self._raw = raw
+        self.is_over = False
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
+        if self.is_over:
+            return None
         self._sock.arm()
         read: int | None = self._raw.readinto(buffer)
         return read
@@ -84,14 +92,59 @@ class _TimedReader(RawIOBase):
         super().close()
 
 
+class _AnswerReader(BufferedReader):
+    """Notices what nobody has read: taken for an answer to the next call, it would be somebody else's."""
+
+    def __init__(self, sock: _Timed, raw: _TimedReader) -> None:
+        super().__init__(raw)
+        self._sock = sock
+        self._timed = raw
+
+    def close(self) -> None:
+        if not self.closed:
+            self._timed.is_over = True
+            self._sock.is_spoilt |= bool(self.peek(1))
+        super().close()
+
+
+class _Answer(HTTPResponse):
+    """An answer after those that are none yet: http.client passes over 100 alone, and takes 103 for the last word.
+
+    https://www.rfc-editor.org/rfc/rfc9110#section-15.2
+    """
+
+    def begin(self) -> None:
+        super().begin()
+        while 100 <= self.status < 200 and self.status != HTTPStatus.SWITCHING_PROTOCOLS:
+            self.headers = self.msg = None  # type: ignore[assignment]
+            super().begin()
+        announced = "Transfer-Encoding" in self.headers or self.headers.get("Content-Length", "0") != "0"
+        if self.status == HTTPStatus.SWITCHING_PROTOCOLS or (self.status in _NO_BODY and announced):
+            # What comes behind it is no answer.
+            self.will_close = True
+
+
 class _Connection(HTTPConnection):
     """A connection that is made, and used, within the call's deadline."""
+
+    response_class = _Answer
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the next call can go over it: nothing has come since the last answer."""
+        sock: Any = self.sock
+        if not super().is_connected or sock.is_spoilt:
+            return False
+        # What TLS has unpacked already can't be seen on the socket itself.
+        pending = getattr(sock, "pending", None)
+        return not (pending and pending())
 
     def connect(self) -> None:
         """Connects in a thread of its own, and leaves that alone when the time is up.
 
         Nothing else bounds the whole of it: looking a name up, trying each of its addresses, asking a proxy. The thread
-        ends by itself: its socket is shut, and a resolver has a time-out of its own. Raises NewConnectionError.
+        ends by itself: a resolver has a time-out of its own, connecting and shaking hands have _CONNECT_SECONDS each,
+        and who waits for a proxy has its socket shut. Raises NewConnectionError.
         """
         deadline = DEADLINE.get()
         self.timeout = max(_SHORTEST_SECONDS, min(_CONNECT_SECONDS, deadline.remaining()))

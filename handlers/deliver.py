@@ -75,7 +75,10 @@ class Deliverer:
 
     def _token(self, update: Update, deadline: Deadline, *, instead_of: Secret | None = None) -> Secret:
         reference = self.reference(update)
-        token = self._secrets.get(reference, deadline, instead_of=instead_of)
+        if instead_of is None:
+            token = self._secrets.get(reference, deadline)
+        else:
+            token = self._secrets.renewed(reference, instead_of, deadline)
         if not (token.text.isascii() and token.text.isprintable() and " " not in token.text):
             raise SecretUnusable(f"{reference.label} is damaged: a token is printable ASCII without spaces.")
         return token
@@ -111,18 +114,28 @@ class Deliverer:
         if isinstance(outcome, Result):
             return outcome
         if outcome.status == 404 and (unknown or outcome.unknown):
-            return self._settled(update, tries, token, redactor, outcome.error)
+            return self._settled(update, tries, token, redactor, progress, outcome.error)
         raise outcome.error
 
-    def _settled(self, update: Update, tries: Tries, token: Secret, redactor: Redactor, missing: RelayError) -> Result:
+    def _settled(
+        self,
+        update: Update,
+        tries: Tries,
+        token: Secret,
+        redactor: Redactor,
+        progress: Progress,
+        missing: RelayError,
+    ) -> Result:
         """What became of `update`, which ended in a 404 after a try of which nobody knows what it did.
 
         Raises `missing`: it can't be seen, or wasn't carried out.
         """
         look = tries.provider.look(self._base_url(update), update)
         if look:
-            seen = tries.persist(look, token.text, redactor, Progress())
+            looking = Progress()
+            seen = tries.persist(look, token.text, redactor, looking)
             if isinstance(seen, Result) and tries.provider.is_done(update, seen.body):
+                progress.upstream_status = looking.upstream_status
                 return Result(200, seen.body)
         missing.problem = replace(
             missing.problem,

@@ -12,7 +12,9 @@ from handlers.deliver import Progress
 from handlers.logs import LOGGER, trace_fields
 from handlers.results import LONGEST, logged
 from handlers.together import Outcome
+from schemas.event import printable_id
 from schemas.problem import Problem
+from schemas.strict_json import JSON
 
 
 @dataclass
@@ -42,6 +44,11 @@ class Exchange:
     #: An exception that nobody expected.
     fault: Exception | None = None
     progress: Progress = field(default_factory=Progress)
+
+    def take_name(self, payload: Mapping[str, JSON]) -> None:
+        """The event's own id names the delivery, also where the rest of the event breaks a rule."""
+        given = payload.get("id")
+        self.delivery = printable_id(given if isinstance(given, str) else None) or self.delivery
 
     def note(self, outcomes: Sequence[Outcome[Any]]) -> None:
         """Keeps what became of a hook's updates; of a single one, where a native event's would be."""

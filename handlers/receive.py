@@ -13,7 +13,14 @@ from werkzeug.routing import Map, Rule
 from handlers import hooks, results, senders
 from handlers.answers import empty_response, json_response, leave_body_unread, problem_response
 from handlers.authenticate import authenticate
-from handlers.body import CLOUD_EVENT, check_encoding, check_media_type, check_no_form, read_body
+from handlers.body import (
+    CLOUD_EVENT,
+    check_encoding,
+    check_media_type,
+    check_no_form,
+    is_out_of_the_way,
+    read_body,
+)
 from handlers.deadline import Deadline
 from handlers.deliver import Deliverer, Progress
 from handlers.exchange import Exchange
@@ -93,8 +100,10 @@ class Receiver:
             exchange.outcome = exchange.outcome or ("failed" if problem.status >= 500 else "rejected")
             response = problem_response(problem)
         response.headers["Relay-Delivery"] = exchange.delivery
-        if not exchange.body_is_read:
-            leave_body_unread(request, response)
+        unread = not is_out_of_the_way(exchange, self._patience)
+        if unread:
+            leave_body_unread(response)
+        self._patience.answering(request, response, unread=unread)
         exchange.log(response.status_code, problem, self._settings.project)
         return response
 
@@ -214,11 +223,11 @@ class Receiver:
             exchange.sender = authenticate(names, references, self._secrets, incoming, deadline)
 
     def _read(self, exchange: Exchange, payload: dict[str, JSON]) -> Update:
-        _name_delivery(exchange, payload)
+        exchange.take_name(payload)
         if exchange.request.mimetype == CLOUD_EVENT:
             payload = events.from_structured(payload)
         elif attributes := events.binary_attributes(exchange.headers):
-            _name_delivery(exchange, attributes)
+            exchange.take_name(attributes)
             payload = events.from_binary(attributes, payload)
         return events.read_event(payload, self._schemas).update
 
@@ -236,9 +245,3 @@ def _is_dry_run(request: Request) -> bool:
     if values not in ([], ["true"], ["false"]):
         raise Invalid("dry_run must be true or false.", errors={"dry_run": ["Must be true or false, once."]})
     return values == ["true"]
-
-
-def _name_delivery(exchange: Exchange, payload: Mapping[str, JSON]) -> None:
-    """The event's own id names the delivery, also where the rest of the event breaks a rule."""
-    given = payload.get("id")
-    exchange.delivery = events.printable_id(given if isinstance(given, str) else None) or exchange.delivery

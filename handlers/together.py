@@ -1,15 +1,14 @@
 """Several updates of one event, carried out at the same time: one that fails or is slow doesn't hide the others."""
 
-from collections import Counter
+import threading
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from handlers.deliver import Progress
 from schemas.event import Update
-from schemas.problem import Problem, RelayError, ShareFull, Unexpected
+from schemas.problem import Problem, RelayError, Unexpected
 
 T = TypeVar("T")
 
@@ -31,32 +30,35 @@ def together(updates: Sequence[Update], share: int, carry_out: Callable[[Update,
     Of one provider's no more than `share` are under way at once: an event with more can get through by itself.
     """
 
-    def attempt(update: Update) -> Outcome[T]:
-        outcome: Outcome[T] = Outcome(update)
+    def work(waiting: deque[Outcome[T]]) -> None:
+        while waiting:
+            try:
+                outcome = waiting.popleft()
+            except IndexError:
+                return  # somebody else was quicker
+            try:
+                outcome.given = carry_out(outcome.update, outcome.progress)
+            except RelayError as error:
+                outcome.problem = error.problem
+            except Exception as fault:
+                outcome.problem, outcome.fault = Unexpected().problem, fault
+
+    outcomes = [Outcome[T](update) for update in updates]
+    by_provider: defaultdict[str, deque[Outcome[T]]] = defaultdict(deque)
+    for each in outcomes:
+        by_provider[each.update.provider].append(each)
+    places = [waiting for waiting in by_provider.values() for _ in range(min(len(waiting), share))]
+    # This thread works at the first of them, and at those for which there is no thread to spare.
+    helpers = []
+    for waiting in places[1:]:
+        helper = threading.Thread(target=work, args=(waiting,))
         try:
-            outcome.given = carry_out(update, outcome.progress)
-        except RelayError as error:
-            outcome.problem = error.problem
-        except Exception as fault:
-            outcome.problem, outcome.fault = Unexpected().problem, fault
-        return outcome
-
-    if len(updates) == 1:
-        return [attempt(updates[0])]
-    with ExitStack() as stack:
-        pools = {
-            provider: stack.enter_context(ThreadPoolExecutor(min(count, share)))
-            for provider, count in Counter(update.provider for update in updates).items()
-        }
-        futures = [_submitted(pools[update.provider], attempt, update) for update in updates]
-        return [each.result() if isinstance(each, Future) else each for each in futures]
-
-
-def _submitted(
-    pool: ThreadPoolExecutor, attempt: Callable[[Update], Outcome[T]], update: Update
-) -> Future[Outcome[T]] | Outcome[T]:
-    try:
-        return pool.submit(attempt, update)
-    except RuntimeError:
-        full = ShareFull("This instance has no thread to spare.", headers={"Retry-After": "1"})
-        return Outcome(update, problem=full.problem)
+            helper.start()
+        except RuntimeError:
+            break
+        helpers.append(helper)
+    for waiting in (places[0], *places[1 + len(helpers) :]):
+        work(waiting)
+    for helper in helpers:
+        helper.join()
+    return outcomes

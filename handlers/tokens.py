@@ -61,63 +61,78 @@ class Secrets:
         self._kept: dict[SecretReference, _Kept] = {}
         self._under_way: dict[SecretReference, Future[Secret]] = {}
 
-    def get(self, reference: SecretReference, deadline: Deadline, *, instead_of: Secret | None = None) -> Secret:
-        """The secret that `reference` names; not the kept one if that is `instead_of`, which somebody refused.
-
-        Raises SecretUnreachable or SecretUnusable.
-        """
-        ((_, found),) = self.each([reference], deadline, instead_of=instead_of)
+    def get(self, reference: SecretReference, deadline: Deadline) -> Secret:
+        """The secret that `reference` names. Raises SecretUnreachable or SecretUnusable."""
+        ((_, found),) = self.each([reference], deadline)
         if isinstance(found, Secret):
             return found
         raise found
 
+    def renewed(self, reference: SecretReference, refused: Secret, deadline: Deadline) -> Secret:
+        """The secret that `reference` names now, past the cache; it may still be the one that somebody `refused`.
+
+        Raises SecretUnreachable or SecretUnusable.
+        """
+        while True:
+            with self._lock:
+                kept, fetch = self._kept.get(reference), self._under_way.get(reference)
+                if kept and kept.secret.text != refused.text:
+                    return kept.secret
+                is_older = fetch is not None
+                fetch = fetch or self._begun(reference, kept)
+            try:
+                found = fetch.result(min(FETCH_SECONDS + 1, deadline.remaining() / 2))
+            except FutureTimeout:
+                raise _late(reference) from None
+            # A fetch that was under way before may have read what was replaced before it came back.
+            if not (is_older and found.text == refused.text):
+                return found
+
     def each(
-        self, references: Sequence[SecretReference], deadline: Deadline, *, instead_of: Secret | None = None
+        self, references: Sequence[SecretReference], deadline: Deadline
     ) -> Iterator[tuple[SecretReference, Secret | Trouble]]:
         """The secrets that `references` name, or why one can't be had, as they come: those at hand first.
 
-        While a secret's place can't be reached, a value past its time is still given, but for `instead_of`. At the
-        most half of what is left until `deadline` goes by here.
+        While a secret's place can't be reached, a value past its time is still given. At the most half of what is
+        left until `deadline` goes by here.
         """
         waiting: dict[Future[Secret], SecretReference] = {}
         for reference in references:
-            found = self._at_hand(reference, instead_of)
+            found = self._at_hand(reference)
             if isinstance(found, Secret):
                 yield reference, found
             else:
                 waiting[found] = reference
-        all_kept = all(self._usable(reference, instead_of) for reference in waiting.values())
+        all_kept = all(reference in self._kept for reference in waiting.values())
         patience = min(STALE_SECONDS if all_kept else FETCH_SECONDS + 1, deadline.remaining() / 2)
         try:
             for fetch in as_completed(waiting, timeout=patience):
                 reference, error = waiting.pop(fetch), fetch.exception()
-                old = self._usable(reference, instead_of) if isinstance(error, SecretUnreachable) else None
-                yield reference, old or (error if isinstance(error, Trouble) else fetch.result())
+                kept = self._kept.get(reference) if isinstance(error, SecretUnreachable) else None
+                yield reference, kept.secret if kept else error if isinstance(error, Trouble) else fetch.result()
         except FutureTimeout:
             for reference in waiting.values():
-                late = SecretUnreachable(f"{reference.label} can't be had: its place has not answered in time.")
-                yield reference, self._usable(reference, instead_of) or late
+                kept = self._kept.get(reference)
+                yield reference, kept.secret if kept else _late(reference)
 
-    def _usable(self, reference: SecretReference, instead_of: Secret | None) -> Secret | None:
-        """What is kept, however old."""
-        kept = self._kept.get(reference)
-        return kept.secret if kept and (instead_of is None or kept.secret.text != instead_of.text) else None
-
-    def _at_hand(self, reference: SecretReference, instead_of: Secret | None) -> Secret | Future[Secret]:
+    def _at_hand(self, reference: SecretReference) -> Secret | Future[Secret]:
         """The kept value, if it is still to be used, else the fetch that is under way now."""
         with self._lock:
             kept, fetch = self._kept.get(reference), self._under_way.get(reference)
             # While somebody else asks for a new value, the old one does.
-            if kept and self._usable(reference, instead_of) and (fetch or time.monotonic() < kept.until):
+            if kept and (fetch or time.monotonic() < kept.until):
                 return kept.secret
-            if fetch is None:
-                fetch = self._under_way[reference] = Future()
-                try:
-                    threading.Thread(target=self._fetch, args=(reference, kept, fetch), daemon=True).start()
-                except RuntimeError:
-                    del self._under_way[reference]
-                    raise SecretUnreachable(f"{reference.label} can't be had: there is no thread to spare.") from None
-            return fetch
+            return fetch or self._begun(reference, kept)
+
+    def _begun(self, reference: SecretReference, kept: _Kept | None) -> Future[Secret]:
+        """A fetch, which has begun now; to be called with the lock held."""
+        fetch = self._under_way[reference] = Future()
+        try:
+            threading.Thread(target=self._fetch, args=(reference, kept, fetch), daemon=True).start()
+        except RuntimeError:
+            del self._under_way[reference]
+            raise SecretUnreachable(f"{reference.label} can't be had: there is no thread to spare.") from None
+        return fetch
 
     def _fetch(self, reference: SecretReference, kept: _Kept | None, promise: Future[Secret]) -> None:
         """Fetches a secret and keeps it; whatever happens, `promise` is kept too."""
@@ -145,6 +160,10 @@ class Secrets:
             promise.set_result(found)
         else:
             promise.set_exception(found)
+
+
+def _late(reference: SecretReference) -> SecretUnreachable:
+    return SecretUnreachable(f"{reference.label} can't be had: its place has not answered in time.")
 
 
 def fetches(environ: Mapping[str, str], emulator: str | None) -> Mapping[str, Fetch]:

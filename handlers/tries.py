@@ -45,20 +45,20 @@ class Tries:
 
         The failure is `unknown` if any of the tries is.
         """
-        unknown, tries = False, 0
-        while True:
-            began = self.deadline.remaining()
-            if not began:
-                return Failure(TimeUp(f"The time was up before {self.provider.TITLE} could be called."))
+        failure = Failure(TimeUp(f"The time was up before {self.provider.TITLE} could be called."))
+        tries = 0
+        while began := self.deadline.remaining():
             outcome = self._once(request, token, redactor, progress)
             if isinstance(outcome, Result):
                 return outcome
-            unknown, tries, left = unknown or outcome.unknown, tries + 1, self.deadline.remaining()
+            failure = replace(outcome, unknown=failure.unknown or outcome.unknown)
+            tries, left = tries + 1, self.deadline.remaining()
             # The jitter spreads out who comes back; nobody has to be unable to guess it.
-            wait = retries.pause(outcome, tries, left, took=began - left, chance=random.random())  # noqa: S311
+            wait = retries.pause(failure, tries, left, took=began - left, chance=random.random())  # noqa: S311
             if wait is None:
-                return replace(outcome, unknown=unknown)
+                break
             time.sleep(wait)
+        return failure
 
     def _once(self, request: Request, token: str, redactor: Redactor, progress: Progress) -> Result | Failure:
         progress.attempts += 1

@@ -126,6 +126,7 @@ FOR_EVER = {
     "drips a chunk's length": dripping(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0"),
     "drips chunks": dripping(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
     "says 100 Continue for ever": dripping(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "gives early hints for ever": dripping(b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"),
 }
 
 

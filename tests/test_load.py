@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 
 import pytest
 import requests
@@ -134,3 +135,97 @@ def test_an_end_under_load_loses_nothing(launch: Launch, cloud: Cloud, platform:
     assert not reached & set(senders.unanswered)
     lines = relay.log_text().count('"outcome": "delivered"')
     assert lines == len(answered)
+
+
+def health(relay: Relay) -> float:
+    """How long GET /health takes, in seconds, on a connection of its own."""
+    began = time.monotonic()
+    answer = requests.get(f"{relay.url}/health", timeout=30)
+    assert answer.status_code == 200
+    return time.monotonic() - began
+
+
+@contextmanager
+def connections(relay: Relay, count: int, sent: bytes) -> Iterator[list[socket.socket]]:
+    """Connections on which this was sent, and nothing is read."""
+    made = [socket.create_connection(("127.0.0.1", relay.function.port), timeout=30) for _ in range(count)]
+    for each in made:
+        each.setblocking(False)
+        with suppress(BlockingIOError):
+            each.send(sent)
+    try:
+        yield made
+    finally:
+        for each in made:
+            each.close()
+
+
+def test_who_does_not_read_answers_is_hung_up_on(launch: Launch) -> None:
+    """Nobody has to prove anything for that: on each thread, more answers than a connection holds."""
+    relay = launch(THREADS="4", RELAY_DEADLINE_SECONDS="2")
+    health(relay)
+    with connections(relay, 4, b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 400):
+        time.sleep(0.5)
+        assert health(relay) < 4
+        assert health(relay) < 1
+
+
+def test_who_does_not_hang_up_keeps_nobody_waiting(launch: Launch) -> None:
+    relay = launch(THREADS="4")
+    health(relay)
+    with connections(relay, 12, b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n") as held:
+        time.sleep(0.3)
+        assert health(relay) < 1.5
+        for each in held:
+            each.setblocking(True)
+            assert b'{"status":"ok"}' in each.makefile("rb").read()
+    with connections(relay, 12, b"GET /health HTTP/1.0\r\n\r\n"):
+        time.sleep(0.3)
+        assert health(relay) < 1.5
+
+
+@pytest.mark.parametrize("length", [b"1000", b"1000000", b"chunked"])
+def test_who_drips_what_nobody_wants_keeps_nobody_waiting(launch: Launch, length: bytes) -> None:
+    relay = launch(THREADS="8")
+    health(relay)
+    framing = b"Transfer-Encoding: chunked" if length == b"chunked" else b"Content-Length: " + length
+    over = threading.Event()
+    with connections(relay, 6, b"POST /nowhere HTTP/1.1\r\nHost: x\r\n" + framing + b"\r\n\r\n") as held:
+
+        def drip() -> None:
+            while not over.wait(0.1):
+                for each in held:
+                    with suppress(OSError):
+                        each.send(b"0")
+
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        for _ in range(5):
+            assert health(relay) < 1.5
+            time.sleep(0.3)
+        for each in held:
+            each.settimeout(5)
+            assert each.recv(20).startswith(b"HTTP/1.1 404 ")
+        over.set()
+        dripping.join()
+
+
+def test_a_large_body_that_nobody_wants_costs_no_answer(relay: Relay) -> None:
+    """The rest of it is read for a while: else the system would take the answer back."""
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", relay.function.port), timeout=10) as connection:
+            connection.sendall(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n")
+            for _ in range(9):
+                connection.sendall(b"x" * 100_000)
+            assert b"HTTP/1.1 404 " in connection.recv(65536)
+
+
+@pytest.mark.parametrize("size", [10, 60_000])
+def test_a_small_body_that_nobody_wants_costs_no_connection(relay: Relay, size: int) -> None:
+    with requests.Session() as session:
+        session.trust_env = False
+        for _ in range(3):
+            assert session.put(f"{relay.url}/nowhere", b"x" * size, timeout=10).status_code == 404
+        manager = session.get_adapter(relay.url).poolmanager  # type: ignore[attr-defined]
+        (key,) = manager.pools.keys()
+        assert manager.pools[key].num_connections == 1

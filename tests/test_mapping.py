@@ -1,6 +1,9 @@
 """What a hook makes of a payload, and what several results make of an answer: as values, without a server."""
 
-from concurrent.futures import ThreadPoolExecutor
+import itertools
+import threading
+import time
+from collections import Counter
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Any
@@ -249,16 +252,39 @@ def test_together_keeps_the_order_and_each_ones_fault() -> None:
     assert isinstance(made[4].fault, ZeroDivisionError)
 
 
-def test_a_thread_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the system says then can't be made otherwise."""
+@pytest.mark.parametrize("spare", range(5))
+def test_threads_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, spare: int) -> None:
+    """Each update is carried out once all the same, by whoever there is. No input can make that fault."""
+    started = itertools.count()
+    start = threading.Thread.start
 
-    def refuse(*_: object) -> None:
-        raise RuntimeError("can't start new thread")
+    def refuse(thread: threading.Thread) -> None:
+        if next(started) >= spare:
+            raise RuntimeError("can't start new thread")
+        start(thread)
 
-    monkeypatch.setattr(ThreadPoolExecutor, "submit", refuse)
-    made = together([Update("apify", "a", {}), Update("apify", "b", {})], 2, lambda each, _: each.dataset)
-    assert [each.problem.status if each.problem else None for each in made] == [503, 503]
-    assert results.status(made, 0) == (503, {"Retry-After": "1"})
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    updates = [Update(provider, str(n), {}) for provider in ("apify", "data.world") for n in range(4)]
+    done: list[str] = []
+    made = together(updates, 3, lambda each, _: done.append(f"{each.provider}:{each.dataset}"))
+    assert sorted(done) == sorted(f"{each.provider}:{each.dataset}" for each in updates)
+    assert not any(each.problem for each in made)
+
+
+def test_no_more_than_its_share_of_a_provider_is_under_way() -> None:
+    lock, now, most = threading.Lock(), Counter[str](), Counter[str]()
+
+    def carry_out(each: Update, _: Progress) -> None:
+        with lock:
+            now[each.provider] += 1
+            most[each.provider] = max(most[each.provider], now[each.provider])
+        time.sleep(0.05 if each.provider == "apify" else 0.01)
+        with lock:
+            now[each.provider] -= 1
+
+    together([Update(provider, "x", {}) for provider in ("data.world", "apify") for _ in range(9)], 3, carry_out)
+    assert most["apify"] == 3
+    assert most["data.world"] <= 3
 
 
 @pytest.mark.parametrize("sender", SENDERS)

@@ -21,7 +21,7 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
 def test_who_waits_too_long_reads_the_end(ends: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = ends
     began = time.monotonic()
-    with pytest.raises(TimeoutError), Patience(0.3).waiting(ours):
+    with pytest.raises(TimeoutError), Patience(0.3).reading(ours):
         assert ours.recv(10) == b""
     assert 0.3 <= time.monotonic() - began < 0.8
     # There still is a way to answer.
@@ -40,7 +40,7 @@ def test_a_trickle_does_not_help(ends: tuple[socket.socket, socket.socket]) -> N
     dripping = threading.Thread(target=trickle)
     dripping.start()
     began = time.monotonic()
-    with pytest.raises(TimeoutError), Patience(0.3).waiting(ours):
+    with pytest.raises(TimeoutError), Patience(0.3).reading(ours):
         b"".join(iter(lambda: ours.recv(10), b""))
     over.set()
     dripping.join()
@@ -51,7 +51,7 @@ def test_who_is_done_in_time_is_left_alone(ends: tuple[socket.socket, socket.soc
     ours, theirs = ends
     patience = Patience(0.3)
     for _ in range(3):
-        with patience.waiting(ours):
+        with patience.reading(ours):
             time.sleep(0.1)
     time.sleep(0.5)
     theirs.sendall(b"x")
@@ -64,9 +64,9 @@ def fail_late() -> None:
 
 
 def test_an_error_of_the_reader_is_told_apart(ends: tuple[socket.socket, socket.socket]) -> None:
-    with pytest.raises(ZeroDivisionError), Patience(5).waiting(ends[0]):
+    with pytest.raises(ZeroDivisionError), Patience(5).reading(ends[0]):
         raise ZeroDivisionError
-    with pytest.raises(TimeoutError), Patience(0.1).waiting(ends[0]):
+    with pytest.raises(TimeoutError), Patience(0.1).reading(ends[0]):
         fail_late()
 
 
@@ -77,7 +77,7 @@ def test_many_wait_for_as_long_as_each_may() -> None:
 
     def wait(sock: socket.socket) -> None:
         began = time.monotonic()
-        with pytest.raises(TimeoutError), patience.waiting(sock):
+        with pytest.raises(TimeoutError), patience.reading(sock):
             sock.recv(1)
         took.append(time.monotonic() - began)
 
@@ -99,12 +99,12 @@ def test_a_connection_that_is_closed_meanwhile_harms_nobody(ends: tuple[socket.s
     ours, theirs = ends
     patience = Patience(0.2)
     threading.Timer(0.1, ours.close).start()
-    with pytest.raises(TimeoutError), patience.waiting(ours):
+    with pytest.raises(TimeoutError), patience.reading(ours):
         time.sleep(0.5)
-    with pytest.raises(TimeoutError), patience.waiting(theirs):
+    with pytest.raises(TimeoutError), patience.reading(theirs):
         time.sleep(0.5)
 
 
 def test_a_server_that_keeps_its_sockets_to_itself() -> None:
-    with Patience(0.1).waiting(None):
+    with Patience(0.1).reading(None):
         time.sleep(0.3)

@@ -286,13 +286,13 @@ def test_files(tmp_path: Path) -> None:
 def test_a_refused_value_is_fetched_past_the_cache(manager: SecretManager) -> None:
     secrets = secrets_of(manager)
     first = secrets.get(LATEST, soon())
-    assert secrets.get(LATEST, soon(), instead_of=first) == first
+    assert secrets.renewed(LATEST, first, soon()) == first
     assert len(manager.accesses) == 2
     manager.add_version(NAME, "second")
-    second = secrets.get(LATEST, soon(), instead_of=first)
+    second = secrets.renewed(LATEST, first, soon())
     assert second == Secret("second", f"{NAME}/versions/2")
     # Somebody has fetched it meanwhile: it is at hand.
-    assert secrets.get(LATEST, soon(), instead_of=first) == second
+    assert secrets.renewed(LATEST, first, soon()) == second
     assert len(manager.accesses) == 3
 
 
@@ -302,7 +302,7 @@ def test_a_refused_value_is_no_stand_in(manager: SecretManager) -> None:
     manager.refusals[""] = grpc.StatusCode.UNAVAILABLE
     began = time.monotonic()
     with pytest.raises(SecretUnreachable):
-        secrets.get(LATEST, Deadline.after(0.6), instead_of=first)
+        secrets.renewed(LATEST, first, Deadline.after(0.6))
     assert time.monotonic() - began < 0.9
     # For who hasn't been refused, it still is one.
     assert secrets.get(LATEST, soon()) == first
@@ -314,6 +314,23 @@ def test_forced_fetches_are_one_too(manager: SecretManager) -> None:
     manager.add_version(NAME, "second")
     manager.delay = 0.3
     with ThreadPoolExecutor(20) as pool:
-        found = list(pool.map(lambda _: secrets.get(LATEST, soon(), instead_of=first).text, range(20)))
+        found = list(pool.map(lambda _: secrets.renewed(LATEST, first, soon()).text, range(20)))
     assert found == ["second"] * 20
     assert len(manager.accesses) == 2
+
+
+def test_a_fetch_that_is_older_than_the_refusal_proves_nothing(manager: SecretManager) -> None:
+    """It may have read the old version before there was a new one."""
+    secrets = secrets_of(manager, ttl=0.1)
+    first = secrets.get(LATEST, soon())
+    time.sleep(0.15)
+    manager.delay = 0.5
+    with ThreadPoolExecutor(9) as pool:
+        older = pool.submit(secrets.get, LATEST, soon())
+        while len(manager.accesses) < 2:
+            time.sleep(0.01)
+        manager.add_version(NAME, "second")
+        forced = [pool.submit(secrets.renewed, LATEST, first, soon()) for _ in range(8)]
+        assert older.result().text == "first"
+        assert {each.result().text for each in forced} == {"second"}
+    assert len(manager.accesses) == 3

@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from handlers.providers.call import Request
 from handlers.wire import Broken, Late, NotSent, Wire
 from tests.misbehaving import OK, Behave, Misbehaving, answer, says
 from tests.test_faults import FOR_EVER, PASSING
+from tests.test_tls import context, signed_for
 
 
 @pytest.fixture
@@ -61,28 +63,76 @@ def test_a_deadline_is_for_one_call(platform: Misbehaving) -> None:
     assert 0.3 <= time.monotonic() - began < 0.6
 
 
-def test_an_answer_is_never_taken_for_another_calls(platform: Misbehaving) -> None:
-    """What is left on a connection (an answer too many, a body that nobody read) is gone with it."""
+FIRST, FORGED = answer(200, b'{"is": "first"}'), answer(200, b'{"is": "forged"}')
 
-    def too_many(connection: socket.socket, attempt: int, _over: threading.Event) -> None:
-        connection.sendall(answer(200, b'{"is": "first"}') + answer(200, b'{"is": "forged"}'))
 
-    def late(connection: socket.socket, attempt: int, _over: threading.Event) -> None:
-        connection.sendall(answer(200, b'{"is": "first"}'))
+def late(said: bytes, then: bytes) -> Behave:
+    def behave(connection: socket.socket, _attempt: int, _over: threading.Event) -> None:
+        connection.sendall(said)
         time.sleep(0.1)
-        connection.sendall(answer(200, b'{"is": "forged"}'))
+        connection.sendall(then)
 
-    def redirect(connection: socket.socket, attempt: int, _over: threading.Event) -> None:
-        connection.sendall(answer(302, answer(200, b'{"is": "forged"}')))
+    return behave
 
+
+EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n"
+MORE_THAN_AN_ANSWER: dict[str, tuple[Behave, list[bytes]]] = {
+    "two answers at once": (says(FIRST + FORGED), [b'{"is": "first"}']),
+    "another answer later": (late(FIRST, FORGED), [b'{"is": "first"}']),
+    "a redirect with a body": (says(answer(302, FORGED)), [b""]),
+    "103, and the answer at once": (says(EARLY + FIRST), [b'{"is": "first"}']),
+    "103, and the answer later": (late(EARLY, FIRST), [b'{"is": "first"}']),
+    "102 and 103 and 100": (
+        late(b"HTTP/1.1 102 Processing\r\n\r\n" + EARLY + b"HTTP/1.1 100 Continue\r\n\r\n", FIRST),
+        [b'{"is": "first"}'],
+    ),
+    "101, and something else": (late(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", FORGED), [b""]),
+    "204, and a body at once": (says(b"HTTP/1.1 204 No Content\r\n\r\n" + FORGED), [b""]),
+    "204, and a body that it announces": (
+        late(b"HTTP/1.1 204 No Content\r\nContent-Length: 500\r\n\r\n", FORGED),
+        [b""],
+    ),
+    "chunks, and another answer": (
+        says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n" + FORGED),
+        [b"{}"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MORE_THAN_AN_ANSWER)
+def test_an_answer_is_never_taken_for_another_calls(platform: Misbehaving, case: str) -> None:
+    """What is left on a connection is gone with it; what comes before an answer is waited for."""
+    behave, fitting = MORE_THAN_AN_ANSWER[case]
+    platform.behaviours["/odd"] = behave
     wire = Wire({"apify": platform.url}, 1)
-    behaviours: list[Behave] = [too_many, late, redirect]
-    for number, behave in enumerate(behaviours):
-        platform.behaviours[f"/{number}"] = behave
-        for _ in range(3):
-            assert call(wire, platform, path=f"/{number}") in (b'{"is": "first"}', b"")
+    for _ in range(3):
+        assert call(wire, platform, path="/odd") in fitting
+        if "later" in case:
             time.sleep(0.2)
-            assert call(wire, platform, path="/fine") == b"{}"
+        assert call(wire, platform, path="/fine") == b"{}"
+
+
+def test_what_tls_has_unpacked_is_no_answer_to_the_next_call(tmp_path: Path) -> None:
+    """One record of TLS with an answer, filled up to what is read at once, and another answer behind it."""
+    certificate = signed_for(tmp_path, "127.0.0.1")
+    platform = Misbehaving(context(certificate)).start()
+    padding = 8192 - len(answer(200, b"{}", "X-Padding: "))
+    platform.behaviours["/odd"] = says(answer(200, b"{}", f"X-Padding: {'x' * padding}") + FORGED)
+    wire = Wire({"apify": platform.url}, 1)
+    wire._network["apify"]["verify"] = str(certificate)
+    for _ in range(3):
+        assert call(wire, platform, path="/odd") == b"{}"
+        assert call(wire, platform, path="/fine") == b"{}"
+    platform.stop()
+
+
+def test_answers_of_one_connection_follow_each_other(platform: Misbehaving) -> None:
+    """Interim answers cost no connection."""
+    platform.otherwise = says(EARLY + OK)
+    wire = Wire({"apify": platform.url}, 1)
+    for _ in range(5):
+        assert call(wire, platform) == b"{}"
+    assert platform.connections == 1
 
 
 def test_an_answer_before_the_request_is_whole(platform: Misbehaving) -> None:

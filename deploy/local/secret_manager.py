@@ -63,9 +63,11 @@ class SecretManager:
         self, request: AccessSecretVersionRequest, context: grpc.ServicerContext
     ) -> AccessSecretVersionResponse:
         self.accesses.append(request.name)
+        found = _VERSION_NAME.fullmatch(request.name)
+        # What is there now is what is answered, however late: an answer can be older than a version.
+        versions = list(self.secrets.get(found[1], [])) if found else []
         if self.delay:
             threading.Event().wait(self.delay)
-        found = _VERSION_NAME.fullmatch(request.name)
         if not found:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "The resource name does not match the pattern.")
         assert found
@@ -73,7 +75,6 @@ class SecretManager:
         refusal = self.refusals.get(secret, self.refusals.get(""))
         if refusal:
             context.abort(refusal, f"Refused: {secret}.")
-        versions = self.secrets.get(secret, [])
         number = len(versions) if version == "latest" else int(version) if version.isdigit() else 0
         if not 1 <= number <= len(versions):
             context.abort(grpc.StatusCode.NOT_FOUND, f"Secret [{secret}] not found or has no version [{version}].")
