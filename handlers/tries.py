@@ -64,15 +64,15 @@ class Tries:
         progress.attempts += 1
         progress.upstream_status = None
         try:
-            answer = self.wire.call(self.name, request, token, self.deadline)
+            with self.wire.call(self.name, request, token, self.deadline) as answer:
+                progress.upstream_status = answer.status
+                try:
+                    return result(self.provider, answer, redactor)
+                except RelayError as error:
+                    return retries.answered(error, answer, time.time())
         except WireError as wrong:
             progress.upstream_status = wrong.status
             return self._failure(wrong)
-        progress.upstream_status = answer.status
-        try:
-            return result(self.provider, answer, redactor)
-        except RelayError as error:
-            return retries.answered(error, answer, time.time())
 
     def _failure(self, wrong: WireError) -> Failure:
         title = self.provider.TITLE

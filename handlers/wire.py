@@ -1,7 +1,9 @@
 """The wire to the platforms: one session, kept connections, and calls of which every part ends in time."""
 
 import ssl
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import requests
@@ -25,6 +27,8 @@ HEADERS = {
 }
 
 _CHUNK_BYTES = 64 * 1024
+# A longer answer waits until there is no other, so that a platform can't fill the memory with them.
+_LONG_BYTES = 256 * 1024
 
 
 class WireError(Exception):
@@ -78,6 +82,7 @@ class Wire:
         Raises SettingsError: the environment names certificates that aren't there.
         """
         self._session = _session(pool)
+        self._long = {name: threading.Semaphore() for name in base_urls}
         # What the environment says of proxies and certificates, read once: a look at it costs a tenth of a call's time.
         environment = requests.Session()
         self._network = {
@@ -89,10 +94,24 @@ class Wire:
                 message = "Must name a file or folder of certificates, as must CURL_CA_BUNDLE."
                 raise SettingsError({"REQUESTS_CA_BUNDLE": [message]})
 
-    def call(self, provider: str, request: Request, token: str, deadline: Deadline) -> Answer:
-        """One call, which ends by the deadline. Raises the WireError that says what became of it."""
+    @contextmanager
+    def call(self, provider: str, request: Request, token: str, deadline: Deadline) -> Iterator[Answer]:
+        """One call, which ends by the deadline. Raises the WireError that says what became of it.
+
+        A long answer is held on to for as long as the `with` goes: of each provider there is one at a time.
+        """
+        with ExitStack() as held:
+            yield self._called(provider, request, token, deadline, held)
+
+    def _called(self, provider: str, request: Request, token: str, deadline: Deadline, held: ExitStack) -> Answer:
         DEADLINE.set(deadline)
         status = None
+
+        def hold() -> None:
+            if not self._long[provider].acquire(timeout=deadline.remaining()):
+                raise TimeoutError
+            held.callback(self._long[provider].release)
+
         try:
             with self._session.request(
                 request.method,
@@ -105,7 +124,7 @@ class Wire:
             ) as response:
                 status = response.status_code
                 # A redirect says nothing that could be of use.
-                body = b"" if 300 <= status < 400 else _body(response)
+                body = b"" if 300 <= status < 400 else _body(response, hold)
                 return Answer(status, {name.lower(): value for name, value in response.headers.items()}, body)
         except (requests.RequestException, HTTPError, OSError) as error:
             wrong = _wire_error(list(_causes(error)), deadline)
@@ -133,10 +152,13 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _body(response: requests.Response) -> bytes:
-    body = bytearray()
+def _body(response: requests.Response, hold: Callable[[], None]) -> bytes:
+    body, is_long = bytearray(), False
     while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=True):
         body += chunk
+        if len(body) > _LONG_BYTES and not is_long:
+            is_long = True
+            hold()
         if len(body) > MAX_ANSWER_BYTES:
             wrong = TooLong()
             wrong.status = response.status_code

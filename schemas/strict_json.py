@@ -17,9 +17,14 @@ JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | Non
 
 #: Levels of objects and lists, the outermost counted as 1.
 MAX_DEPTH = 64
+#: In a platform's answer; a dataset's record has some dozens.
+MAX_ANSWER_VALUES = 25_000
 
 # Possessive, and with an optional closing quote: an unclosed string costs one pass, not one for each of its quotes.
 _STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+# Before each value but the first of all stands one of these.
+_SEPARATORS = (b",", b"[", b"{")
+_STRING_OR_SEPARATOR = re.compile(rb"%b|[,\[{]" % _STRING.pattern.encode(), re.DOTALL)
 _BRACKET = re.compile(r"[\[\]{}]")
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 # A double holds every number whose text is this short, whatever its digits.
@@ -41,9 +46,22 @@ def parse_object(raw: bytes) -> dict[str, JSON]:
 def parse_answer(raw: bytes) -> JSON:
     """A platform's answer as JSON of any kind; of two equal keys the last one counts.
 
-    Raises NotJSON as parse_object does, but for duplicate keys, surrogates and a byte order mark.
+    Raises NotJSON as parse_object does, but for duplicate keys, surrogates and a byte order mark; also for more than
+    MAX_ANSWER_VALUES, which would take a hundred times the room, and seconds to look through for secrets.
     """
+    if sum(map(raw.count, _SEPARATORS)) > MAX_ANSWER_VALUES and _has_too_many_values(raw):
+        raise NotJSON(f"The body holds more than {MAX_ANSWER_VALUES} values.")
     return _parse(raw.removeprefix(codecs.BOM_UTF8), unique_keys=False)
+
+
+def _has_too_many_values(raw: bytes) -> bool:
+    separators = 0
+    for texts, found in enumerate(_STRING_OR_SEPARATOR.finditer(raw)):
+        separators += found[0] in _SEPARATORS
+        # A key and a value for each comma is all the text that there can be.
+        if separators > MAX_ANSWER_VALUES or texts > 4 * MAX_ANSWER_VALUES:
+            return True
+    return False
 
 
 def dump(value: object) -> bytes:

@@ -166,6 +166,12 @@ def worker(relay: Relay) -> Path:
     return Path(f"/proc/{child}")
 
 
+def peak(relay: Relay) -> int:
+    """The most memory that it ever had, in kB."""
+    (line,) = [each for each in (worker(relay) / "status").read_text().splitlines() if "VmHWM" in each]
+    return int(line.split()[1])
+
+
 def test_nothing_is_left_behind(strained: Relay, platform: Misbehaving) -> None:
     """Neither a thread nor an open file, whatever a call came to."""
 
@@ -298,6 +304,12 @@ NOT_AGAIN: dict[str, tuple[Behave, int, str, bool]] = {
     "answers with a page": (says(answer(200, b"<html>It works!</html>")), 502, "upstream-failed", True),
     "answers with broken JSON": (says(answer(200, b'{"a": ')), 502, "upstream-failed", True),
     "answers with JSON that is nested too deep": (says(answer(200, b"[" * 100_000)), 502, "upstream-failed", True),
+    "answers with a million values": (
+        says(answer(200, b"[" + b"1," * 999_999 + b"1]")),
+        502,
+        "upstream-failed",
+        True,
+    ),
     "answers in another encoding than it says": (
         says(answer(200, b"{}", "Content-Encoding: gzip")),
         502,
@@ -332,14 +344,40 @@ def test_what_does_not_pass_is_answered_at_once(strained: Relay, platform: Misbe
 
 
 def test_a_gigantic_answer_costs_no_memory(strained: Relay, platform: Misbehaving) -> None:
-    def peak() -> int:
-        (line,) = [each for each in (worker(strained) / "status").read_text().splitlines() if "VmHWM" in each]
-        return int(line.split()[1])
-
-    before = peak()
+    before = peak(strained)
     bomb = answer(200, gzip.compress(b" " * 500_000_000), "Content-Encoding: gzip")
     assert_problem(send(strained, platform, says(bomb)).answer, 502, "upstream-failed", retryable=True)
-    assert peak() - before < 60_000
+    assert peak(strained) - before < 60_000
+
+
+DENSE = {
+    "lists": b"[" + b"[]," * 3_300_000 + b"[]]",
+    "objects": b"[" + b'{"a":1},' * 1_200_000 + b"1]",
+    "text that is encoded": b"[" + b'"%41",' * 1_600_000 + b"1]",
+    "one text": b'"' + b"%41," * 2_400_000 + b'"',
+}
+
+
+@pytest.mark.parametrize("made_of", DENSE)
+def test_long_answers_at_once_cost_neither_time_nor_memory(
+    strained: Relay, platform: Misbehaving, made_of: str
+) -> None:
+    """Ten megabytes each, the last byte of which comes shortly before the time is up."""
+
+    def last_byte_late(connection: socket.socket, _attempt: int, over: threading.Event) -> None:
+        said = answer(200, DENSE[made_of])
+        connection.sendall(said[:-1])
+        over.wait(DEADLINE * 0.85)
+        connection.sendall(said[-1:])
+
+    before = peak(strained)
+    with ThreadPoolExecutor(6) as pool:
+        seen = list(pool.map(lambda _: send(strained, platform, last_byte_late), range(6)))
+    for each in seen:
+        assert each.answer.status_code in (200, 502, 504)
+        assert each.seconds < DEADLINE + GRACE
+    tell(f"six answers of 10 MB at once, of {made_of}", "by the deadline", max(seen, key=lambda each: each.seconds))
+    assert peak(strained) - before < 130_000
 
 
 @pytest.mark.parametrize("form", ["seconds", "date"])

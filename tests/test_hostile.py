@@ -229,7 +229,7 @@ def test_hostile_json(target: Relay, body: str) -> None:
     answer = target.send(sent, headers=headers)
     assert_problem(answer, status, "invalid" if status == 422 else "not-json")
     assert len(answer.content) < 100_000
-    assert time.monotonic() - began < DEADLINE + GRACE + 2
+    assert time.monotonic() - began < DEADLINE + GRACE
     by_hook = target.send(sent, path="/hooks/open", headers=headers)
     assert_problem(by_hook, status, "invalid" if status == 422 else "not-json")
 
@@ -315,7 +315,7 @@ def test_slow_bodies_are_given_up(target: Relay) -> None:
             assert got.status == 408, name
             assert b"body-too-slow" in got.body
             assert "Relay-Delivery" in got.head
-            assert DEADLINE - 0.1 < got.seconds < DEADLINE + GRACE
+            assert DEADLINE - 0.1 < got.seconds < DEADLINE + GRACE + 1
 
 
 def test_a_slow_body_that_arrives_in_time(target: Relay) -> None:

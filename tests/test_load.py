@@ -48,7 +48,7 @@ def test_a_platform_that_hangs_has_its_share_and_no_more(launch: Launch, platfor
             assert answer.headers["Retry-After"] == "1"
             assert relay.post(other).status_code == 200
             assert relay.send(b"", method="GET", path="/health").status_code == 200
-            assert time.monotonic() - began < 0.5
+            assert time.monotonic() - began < 2
         assert not any(each.done() for each in waiting)
         assert [each.result().status_code for each in waiting] == [504] * 8
     # The share is free again.

@@ -23,7 +23,7 @@ def test_who_waits_too_long_reads_the_end(ends: tuple[socket.socket, socket.sock
     began = time.monotonic()
     with pytest.raises(TimeoutError), Patience(0.3).reading(ours):
         assert ours.recv(10) == b""
-    assert 0.3 <= time.monotonic() - began < 0.8
+    assert 0.3 <= time.monotonic() - began < 3
     # There still is a way to answer.
     ours.sendall(b"too slow")
     assert theirs.recv(10) == b"too slow"
@@ -44,7 +44,7 @@ def test_a_trickle_does_not_help(ends: tuple[socket.socket, socket.socket]) -> N
         b"".join(iter(lambda: ours.recv(10), b""))
     over.set()
     dripping.join()
-    assert time.monotonic() - began < 0.8
+    assert time.monotonic() - began < 3
 
 
 def test_who_is_done_in_time_is_left_alone(ends: tuple[socket.socket, socket.socket]) -> None:
@@ -88,7 +88,7 @@ def test_many_wait_for_as_long_as_each_may() -> None:
     for each in threads:
         each.join()
     assert len(took) == 50
-    assert all(0.5 <= each < 1 for each in took)
+    assert all(0.5 <= each < 3 for each in took)
     assert not patience._waiting
     for ours, theirs in pairs:
         ours.close()

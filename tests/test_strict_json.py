@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.problem import NotJSON
-from schemas.strict_json import MAX_DEPTH, dump, parse_answer, parse_object, shown
+from schemas.strict_json import MAX_ANSWER_VALUES, MAX_DEPTH, dump, parse_answer, parse_object, shown
 
 JSON_VALUES = st.recursive(
     st.none()
@@ -147,3 +147,14 @@ def test_what_is_shown_of_a_text_is_short_plain_and_quoted() -> None:
     assert shown("naïve\n\u202e") == '"na\\u00efve\\n\\u202e"'
     assert shown("x" * 61) == f'"{"x" * 60}…"'
     assert shown("x" * 60) == f'"{"x" * 60}"'
+
+
+def test_an_answer_has_so_many_values_and_no_more() -> None:
+    most = MAX_ANSWER_VALUES
+    assert len(parse_answer(b"[" + b"1," * (most - 2) + b"1]")) == most - 1  # type: ignore[arg-type]
+    for raw in (b"[" + b"1," * most + b"1]", b"[" * 40 + b"[]," * most + b"1" + b"]" * 40, b"{" + b'"a":1,' * most):
+        with pytest.raises(NotJSON, match="more than 25000 values"):
+            parse_answer(raw)
+    # What stands in text is none.
+    text = '[{,\\"' * most
+    assert parse_answer(json.dumps([text]).encode()) == [text]

@@ -26,6 +26,8 @@ PASSED_ON = frozenset({400, 402, 404, 405, 409, 410, 413, 415, 422})
 
 # An error page can be long; what matters of it stands at its head. In characters.
 _LONGEST_TEXT = 2_000
+# In bytes: looking for secrets in more of what isn't even JSON is not worth the time.
+_LONGEST_PAGE = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -85,14 +87,14 @@ class Provider(Protocol):
 
 def result(provider: Provider, answer: Answer, redactor: Redactor) -> Result:
     """What to hand back for `answer`, without secrets. Raises the RelayError that says what went wrong."""
-    said, is_json = _read(answer)
+    said, flaw = _read(answer)
     body = redactor.json(without_signing_keys(said))
     if not 200 <= answer.status < 300:
         raise _failure(provider, answer, body)
     if not answer.body.strip():
         return Result(answer.status, None, empty=True)
-    if not is_json:
-        detail = f"{provider.TITLE} answered {answer.status}, but not with JSON."
+    if flaw:
+        detail = f"{provider.TITLE} answered {answer.status}, but not as it should: {flaw}"
         raise UpstreamFailed(detail, upstream=_shown(answer, body))
     return Result(answer.status, body)
 
@@ -146,20 +148,22 @@ def _shown(answer: Answer, body: JSON) -> Upstream:
     return Upstream(answer.status, body[:_LONGEST_TEXT] if isinstance(body, str) else body)
 
 
-def _read(answer: Answer) -> tuple[JSON, bool]:
-    """The answer's body, and whether it is JSON; as text, or None where it is empty, if it isn't.
+def _read(answer: Answer) -> tuple[JSON, str | None]:
+    """The answer's body; as text, or None where it is empty, if it isn't JSON, and why it isn't.
 
-    In bytes that aren't plain UTF-8 nothing could be found: they are not shown.
+    In bytes that aren't plain UTF-8 nothing could be found, and a long page is no message: they are not shown.
     """
     try:
-        return parse_answer(answer.body), True
-    except NotJSON:
-        pass
+        return parse_answer(answer.body), None
+    except NotJSON as error:
+        flaw = str(error)
+    if len(answer.body) > _LONGEST_PAGE:
+        return MARK, flaw
     try:
         text = answer.body.decode("utf-8").strip()
     except UnicodeDecodeError:
-        return MARK, False
-    return (MARK if "\0" in text else text or None), False
+        return MARK, flaw
+    return (MARK if "\0" in text else text or None), flaw
 
 
 def text_at(body: JSON, *path: str) -> str | None:
