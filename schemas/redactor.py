@@ -46,7 +46,12 @@ class Redactor:
         present = [form for form in self._long if json.dumps(form, ensure_ascii=False)[1:-1] in whole]
         alone = "|".join(map(re.escape, self._short))
         look = _Look(self._long, present, re.compile(rf"(?<!\w)(?:{alone})(?!\w)") if alone else None)
-        return look.walk(value) if present or alone or ENCODED.search(whole) else value
+        if not (present or alone or ENCODED.search(whole)):
+            return value
+        shown = look.walk(value)
+        # An escape can have eaten a value's first digit, and give it back where it is written again.
+        left = json.dumps(shown, ensure_ascii=False) if present else ""
+        return MARK if any(form in left for form in filter(_is_no_word, present)) else shown
 
 
 class _Look:

@@ -6,6 +6,10 @@ More of it, and what was tried: FUZZ_EXAMPLES=10000 pytest tests/test_fuzz.py --
 import json
 import re
 import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -13,15 +17,18 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from handlers import senders
+from handlers.deadline import Deadline
 from handlers.logs import trace_fields
 from handlers.providers import PROVIDERS
-from handlers.providers.call import Answer, Result, result
+from handlers.providers.call import Answer, Request, Result, result
 from handlers.retries import answered
+from handlers.wire import Wire, WireError
 from schemas import event as events
 from schemas.problem import Invalid, NotJSON, RelayError, problem_body
 from schemas.redactor import Redactor
 from schemas.strict_json import JSON, dump, parse_object
 from tests.conftest import Relay
+from tests.misbehaving import Misbehaving
 
 SCHEMAS = {name: provider.EVENT for name, provider in PROVIDERS.items()}
 TOKEN = "apify_api_fuzzfuzzfuzz0123456789"
@@ -234,6 +241,47 @@ def test_http(relay: Relay, path: bytes, at: int, put: bytes, cut: int) -> None:
     else:
         # What is no HTTP the server refuses by itself.
         assert status in (400, 431, 501, 505), head
+
+
+PIECES = st.sampled_from(
+    [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 200\r\n", b"HTTP/1.1 103 Early\r\n", b"HTTP/1.1 204 No\r\n",
+     b"Content-Length: 2\r\n", b"Content-Length: 9\r\n", b"Content-Length: -1\r\n", b"Content-Length: x\r\n",
+     b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: gzip\r\n", b"Content-Encoding: gzip\r\n",
+     b"Content-Encoding: br\r\n", b"Connection: close\r\n", b"Set-Cookie: a=b\r\n", b"Location: http://[\r\n",
+     b"Retry-After: 1\r\n", b": x\r\n", b"a b\r\n", b" folded\r\n", b"\r\n", b"\n", b"{}", b"2\r\n{}\r\n",
+     b"0\r\n\r\n", b"\x00"]
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def wired() -> Iterator[tuple[Misbehaving, Wire]]:
+    """A platform that says whatever it is told to, and a wire to it."""
+    platform = Misbehaving().start()
+    yield platform, Wire({"apify": platform.url}, 1)
+    platform.stop()
+
+
+@given(said=st.lists(PIECES | st.binary(max_size=5), max_size=8).map(b"".join), closes=st.booleans())
+def test_what_a_platform_says(wired: tuple[Misbehaving, Wire], said: bytes, closes: bool) -> None:
+    """An answer, or a reason why there is none, in time; and never an answer to the next call."""
+    platform, wire = wired
+
+    def speak(connection: socket.socket, _attempt: int, _over: threading.Event) -> None:
+        connection.sendall(said)
+        if closes:
+            connection.shutdown(socket.SHUT_RDWR)
+
+    platform.behaviours["/odd"] = speak
+    began = time.monotonic()
+    with suppress(WireError), wire.call("apify", call_of(platform, "/odd"), "t", Deadline.after(0.15)) as answer:
+        assert 100 <= answer.status <= 999
+    assert time.monotonic() - began < 1
+    with wire.call("apify", call_of(platform, "/fine"), "t", Deadline.after(5)) as answer:
+        assert (answer.status, answer.body) == (200, b"{}")
+
+
+def call_of(platform: Misbehaving, path: str) -> Request:
+    return Request("PUT", platform.url + path, {"a": 1})
 
 
 @pytest.mark.parametrize("event", VALID)

@@ -228,3 +228,10 @@ def test_a_value_in_other_digits(secret: str) -> None:
     for digits in (raw.hex(), raw.hex().upper()):
         assert redactor.json(f"0x{digits}") == f"0x{MARK}"
     assert redactor.json("aHVudGluZw==") == "aHVudGluZw=="
+
+
+def test_a_value_whose_first_digit_an_escape_has_eaten() -> None:
+    digits = "hunter22x".encode().hex()
+    answer = json.loads(f'{{"a": "\\u000{digits}"}}')
+    assert digits not in answer["a"]
+    assert Redactor(["hunter22x"]).json(answer) == MARK
