@@ -231,7 +231,7 @@ def test_a_value_in_other_digits(secret: str) -> None:
 
 
 def test_a_value_whose_first_digit_an_escape_has_eaten() -> None:
-    digits = "hunter22x".encode().hex()
+    digits = b"hunter22x".hex()
     answer = json.loads(f'{{"a": "\\u000{digits}"}}')
     assert digits not in answer["a"]
     assert Redactor(["hunter22x"]).json(answer) == MARK
