@@ -1,6 +1,9 @@
 """Whether a call that failed is made again, and when: exponential backoff with full jitter, within the deadline.
 
 https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+
+Of urllib3's Retry the waits know no deadline; of tenacity there would be the loop alone: how long to wait (Retry-After)
+and when to stop (what is left, and what a try takes) would still be said here.
 """
 
 import math
