@@ -25,6 +25,7 @@ def read_body(exchange: Exchange, limit: int, patience: Patience) -> bytes:
     too_large = TooLarge(f"The body may be at most {limit} bytes (RELAY_MAX_BODY_BYTES).")
     if (request.content_length or 0) > limit:
         raise too_large
+    exchange.body_is_begun = True
     # Without a length werkzeug stops reading at this, in silence: one byte more than allowed tells.
     request.max_content_length = limit + 1
     try:
@@ -46,17 +47,18 @@ def read_body(exchange: Exchange, limit: int, patience: Patience) -> bytes:
 def is_out_of_the_way(exchange: Exchange, patience: Patience) -> bool:
     """Whether nothing is left of the body: a small one that nobody wanted is read, so that the connection can go on."""
     request = exchange.request
-    length, is_chunked = request.content_length or 0, "Transfer-Encoding" in request.headers
-    if exchange.body_is_read or not (length or is_chunked):
+    length = request.content_length or 0
+    if exchange.body_is_read or not (length or "Transfer-Encoding" in request.headers):
         return True
-    if is_chunked or length > _SMALL_BYTES:
+    if exchange.body_is_begun or length > _SMALL_BYTES:
         return False
-    request.max_content_length = None
+    request.max_content_length = _SMALL_BYTES + 1
     try:
         with patience.reading(connection_of(request), _SMALL_SECONDS):
-            return len(request.get_data()) == length
+            read = len(request.get_data())
     except Exception:
         return False
+    return read == length if length else read <= _SMALL_BYTES
 
 
 def check_encoding(request: Request) -> None:

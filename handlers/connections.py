@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import ContextVar
 from http import HTTPStatus
-from http.client import HTTPResponse
+from http.client import HTTPException, HTTPResponse
 from io import BufferedReader, RawIOBase
 from typing import Any
 
@@ -31,6 +31,7 @@ _SOCKET_OPTIONS = [
     # nobody acknowledges, or reads, for so many milliseconds was sent in vain. One that takes its time acknowledges.
     *([(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 3000)] if hasattr(socket, "TCP_USER_TIMEOUT") else []),
 ]
+_MOST_INTERIM = 20
 _NO_BODY = frozenset({HTTPStatus.SWITCHING_PROTOCOLS, HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
@@ -115,9 +116,13 @@ class _Answer(HTTPResponse):
 
     def begin(self) -> None:
         super().begin()
-        while 100 <= self.status < 200 and self.status != HTTPStatus.SWITCHING_PROTOCOLS:
+        for _ in range(_MOST_INTERIM):
+            if not 100 <= self.status < 200 or self.status == HTTPStatus.SWITCHING_PROTOCOLS:
+                break
             self.headers = self.msg = None  # type: ignore[assignment]
             super().begin()
+        else:
+            raise HTTPException("more interim answers than anybody needs")
         announced = "Transfer-Encoding" in self.headers or self.headers.get("Content-Length", "0") != "0"
         if self.status == HTTPStatus.SWITCHING_PROTOCOLS or (self.status in _NO_BODY and announced):
             # What comes behind it is no answer.

@@ -27,6 +27,7 @@ class Exchange:
     #: Names the delivery in the answer and the log.
     delivery: str
     started: float = field(default_factory=time.monotonic)
+    body_is_begun: bool = False
     body_is_read: bool = False
     body_bytes: int = 0
     #: Which sender it is by its proof.

@@ -7,7 +7,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from flask import Request, Response
+from flask import Request
+
+from handlers.answers import Reply
 
 # How exactly a time-out is kept, in seconds.
 _EVERY_SECONDS = 0.2
@@ -46,36 +48,36 @@ class Patience:
         if connection is None:
             yield
             return
-        number = self._begin(connection, socket.SHUT_RD, self._seconds if seconds is None else seconds)
+        number = self._begin(connection, socket.SHUT_RD, seconds)
         try:
             yield
         finally:
             if self._end(number):
                 raise TimeoutError
 
-    def answering(self, request: Request, response: Response, *, unread: bool) -> None:
+    def answering(self, connection: socket.socket | None, response: Reply, *, unread: bool) -> None:
         """Bounds how long `response` may take to be sent; `unread` says that some of the request is still to come."""
-        connection = connection_of(request)
         if connection is None:
             return
-        number = self._begin(connection, socket.SHUT_RDWR, self._seconds)
-        hangs_up = unread or _is_last(request)
+        number = self._begin(connection, socket.SHUT_RDWR)
 
         def sent() -> None:
             self._end(number)
-            if hangs_up:
+            if response.closes():
                 _hang_up(connection, linger=unread)
 
         response.call_on_close(sent)
 
-    def _begin(self, connection: socket.socket, sides: int, seconds: float) -> int:
-        number = next(self._numbers)
+    def _begin(self, connection: socket.socket, sides: int, seconds: float | None = None) -> int:
+        number, until = next(self._numbers), time.monotonic() + (self._seconds if seconds is None else seconds)
         with self._lock:
-            self._waiting[number] = (time.monotonic() + seconds, connection, sides)
+            self._waiting[number] = (until, connection, sides)
             if not self._watches:
-                # Begun with the first request: a server may fork after the function is imported.
-                threading.Thread(target=self._watch, daemon=True).start()
-                self._watches = True
+                # Begun with the first request: a server may fork after the function is imported. Without a thread to
+                # spare the next request tries again, and finds this one waiting.
+                with suppress(RuntimeError):
+                    threading.Thread(target=self._watch, daemon=True).start()
+                    self._watches = True
         return number
 
     def _end(self, number: int) -> bool:
@@ -92,13 +94,6 @@ class Patience:
                         del self._waiting[number]
                         with suppress(OSError):
                             connection.shutdown(sides)
-
-
-def _is_last(request: Request) -> bool:
-    """Whether the sender says that it wants nothing more on this connection."""
-    wishes = {each.strip().lower() for each in request.headers.get("Connection", "").split(",")}
-    is_old = request.environ.get("SERVER_PROTOCOL") == "HTTP/1.0"
-    return "close" in wishes or (is_old and "keep-alive" not in wishes)
 
 
 def _hang_up(connection: socket.socket, *, linger: bool) -> None:

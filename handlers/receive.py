@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from flask import Request, Response
+from flask import Request
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.routing import Map, Rule
 
 from handlers import hooks, results, senders
-from handlers.answers import empty_response, json_response, leave_body_unread, problem_response
+from handlers.answers import Reply, empty_response, json_response, leave_body_unread, problem_response
 from handlers.authenticate import authenticate
 from handlers.body import (
     CLOUD_EVENT,
@@ -24,7 +24,7 @@ from handlers.body import (
 from handlers.deadline import Deadline
 from handlers.deliver import Deliverer, Progress
 from handlers.exchange import Exchange
-from handlers.patience import Patience
+from handlers.patience import Patience, connection_of
 from handlers.proofs import Incoming
 from handlers.together import Outcome, together
 from handlers.tokens import Secrets
@@ -84,7 +84,7 @@ class Receiver:
             merge_slashes=False,
         )
 
-    def __call__(self, request: Request) -> Response:
+    def __call__(self, request: Request) -> Reply:
         """Answers `request`; whatever goes wrong is an answer too, and a line in the log."""
         headers = {name.lower(): value for name, value in request.headers.items()}
         named = events.printable_id(senders.standard_id(headers))
@@ -103,11 +103,11 @@ class Receiver:
         unread = not is_out_of_the_way(exchange, self._patience)
         if unread:
             leave_body_unread(response)
-        self._patience.answering(request, response, unread=unread)
+        self._patience.answering(connection_of(request), response, unread=unread)
         exchange.log(response.status_code, problem, self._settings.project)
         return response
 
-    def _route(self, request: Request) -> Callable[[Exchange], Response]:
+    def _route(self, request: Request) -> Callable[[Exchange], Reply]:
         try:
             # werkzeug takes several slashes at the beginning for one.
             if request.environ["PATH_INFO"].startswith("//"):
@@ -119,13 +119,13 @@ class Receiver:
         except MethodNotAllowed as error:
             allowed = ", ".join(sorted(error.valid_methods or ()))
             raise WrongMethod(f"This path takes {allowed}.", headers={"Allow": allowed}) from None
-        found: Callable[[Exchange], Response] = endpoint
+        found: Callable[[Exchange], Reply] = endpoint
         return found
 
-    def _health(self, _exchange: Exchange) -> Response:
+    def _health(self, _exchange: Exchange) -> Reply:
         return json_response(200, {"status": "ok"})
 
-    def _event(self, exchange: Exchange) -> Response:
+    def _event(self, exchange: Exchange) -> Reply:
         """A native event: one update, written by the sender."""
         body, deadline = self._body(exchange)
         check_encoding(exchange.request)
@@ -150,7 +150,7 @@ class Receiver:
         exchange.outcome = "delivered"
         return empty_response(result.status) if result.empty else json_response(result.status, result.body)
 
-    def _hook(self, hook: Hook, exchange: Exchange) -> Response:
+    def _hook(self, hook: Hook, exchange: Exchange) -> Reply:
         """A sender's own payload, and the updates that the hook makes of it."""
         exchange.hook = hook.name
         exchange.delivery = senders.delivery_id(hook.sender, exchange.headers) or exchange.delivery
@@ -189,7 +189,7 @@ class Receiver:
         exchange.note(outcomes)
         return outcomes
 
-    def _answer(self, outcomes: Sequence[Outcome[Any]], body: dict[str, object]) -> Response:
+    def _answer(self, outcomes: Sequence[Outcome[Any]], body: dict[str, object]) -> Reply:
         status, headers = results.status(outcomes, time.time())
         return json_response(status, body, headers=headers)
 
@@ -232,8 +232,8 @@ class Receiver:
         return events.read_event(payload, self._schemas).update
 
 
-def _openapi(document: bytes, _exchange: Exchange) -> Response:
-    return Response(document, content_type="application/json")
+def _openapi(document: bytes, _exchange: Exchange) -> Reply:
+    return Reply(document, content_type="application/json")
 
 
 def _is_dry_run(request: Request) -> bool:

@@ -73,19 +73,19 @@ class Secrets:
 
         Raises SecretUnreachable or SecretUnusable.
         """
+        # A fetch that is under way now may have read what was replaced before it came back.
+        older = self._under_way.get(reference)
         while True:
             with self._lock:
-                kept, fetch = self._kept.get(reference), self._under_way.get(reference)
+                kept = self._kept.get(reference)
                 if kept and kept.secret.text != refused.text:
                     return kept.secret
-                is_older = fetch is not None
-                fetch = fetch or self._begun(reference, kept)
+                fetch = self._under_way.get(reference) or self._begun(reference, kept)
             try:
                 found = fetch.result(min(FETCH_SECONDS + 1, deadline.remaining() / 2))
             except FutureTimeout:
                 raise _late(reference) from None
-            # A fetch that was under way before may have read what was replaced before it came back.
-            if not (is_older and found.text == refused.text):
+            if fetch is not older or found.text != refused.text:
                 return found
 
     def each(

@@ -27,14 +27,17 @@ HEADERS = {
 }
 
 _CHUNK_BYTES = 64 * 1024
-# A longer answer waits until there is no other, so that a platform can't fill the memory with them.
+# Of longer answers there are so many at a time, so that a platform can't fill the memory with them.
 _LONG_BYTES = 256 * 1024
+_LONG_AT_ONCE = 4
 
 
 class WireError(Exception):
     """A call without an answer that can be used; `status` is the answer's, as far as it came."""
 
-    status: int | None = None
+    def __init__(self, status: int | None = None) -> None:
+        super().__init__()
+        self.status = status
 
 
 class NotSent(WireError):
@@ -82,7 +85,8 @@ class Wire:
         Raises SettingsError: the environment names certificates that aren't there.
         """
         self._session = _session(pool)
-        self._long = {name: threading.Semaphore() for name in base_urls}
+        self._long = {name: threading.Semaphore(_LONG_AT_ONCE) for name in base_urls}
+        self._looking = threading.Lock()
         # What the environment says of proxies and certificates, read once: a look at it costs a tenth of a call's time.
         environment = requests.Session()
         self._network = {
@@ -98,10 +102,16 @@ class Wire:
     def call(self, provider: str, request: Request, token: str, deadline: Deadline) -> Iterator[Answer]:
         """One call, which ends by the deadline. Raises the WireError that says what became of it.
 
-        A long answer is held on to for as long as the `with` goes: of each provider there is one at a time.
+        A long answer is held on to for as long as the `with` goes: of each provider there are few at a time, and of all
+        together one that is looked through.
         """
         with ExitStack() as held:
-            yield self._called(provider, request, token, deadline, held)
+            answer = self._called(provider, request, token, deadline, held)
+            if len(answer.body) > _LONG_BYTES:
+                if not self._looking.acquire(timeout=deadline.remaining()):
+                    raise Late(answer.status)
+                held.callback(self._looking.release)
+            yield answer
 
     def _called(self, provider: str, request: Request, token: str, deadline: Deadline, held: ExitStack) -> Answer:
         DEADLINE.set(deadline)
@@ -127,22 +137,20 @@ class Wire:
                 body = b"" if 300 <= status < 400 else _body(response, hold)
                 return Answer(status, {name.lower(): value for name, value in response.headers.items()}, body)
         except (requests.RequestException, HTTPError, OSError) as error:
-            wrong = _wire_error(list(_causes(error)), deadline)
-            wrong.status = status
-            raise wrong from None
+            raise _kind(list(_causes(error)), deadline)(status) from None
 
 
-def _wire_error(causes: list[BaseException], deadline: Deadline) -> WireError:
+def _kind(causes: list[BaseException], deadline: Deadline) -> type[WireError]:
     def due_to(kind: type[Exception]) -> bool:
         return any(isinstance(each, kind) for each in causes)
 
     if due_to(ssl.SSLCertVerificationError):
-        return Distrusted()
+        return Distrusted
     if due_to(NewConnectionError):
-        return NotSent()
+        return NotSent
     if not deadline.remaining():
-        return Late()
-    return Undecodable() if due_to(DecodeError) else Broken()
+        return Late
+    return Undecodable if due_to(DecodeError) else Broken
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -160,9 +168,7 @@ def _body(response: requests.Response, hold: Callable[[], None]) -> bytes:
             is_long = True
             hold()
         if len(body) > MAX_ANSWER_BYTES:
-            wrong = TooLong()
-            wrong.status = response.status_code
-            raise wrong
+            raise TooLong(response.status_code)
     return bytes(body)
 
 

@@ -106,6 +106,8 @@ def _deeper_than(text: str, limit: int) -> bool:
             depth += 1
             if depth > limit:
                 return True
+        elif depth == 0:
+            return False  # closed before it was opened: no JSON, whatever follows
         else:
             depth -= 1
     return False

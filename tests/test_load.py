@@ -1,11 +1,13 @@
 """Load: a platform that hangs is kept to its share, and an end in the midst of it loses nothing."""
 
+import json
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import pytest
 import requests
@@ -179,9 +181,16 @@ def test_who_does_not_hang_up_keeps_nobody_waiting(launch: Launch) -> None:
         for each in held:
             each.setblocking(True)
             assert b'{"status":"ok"}' in each.makefile("rb").read()
-    with connections(relay, 12, b"GET /health HTTP/1.0\r\n\r\n"):
-        time.sleep(0.3)
-        assert health(relay) < 1.5
+    for asked in (
+        b"GET /health HTTP/1.0\r\n\r\n",
+        b"GET /health HTTP/1.0\r\nConnection: keep-alive, te\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: te, close\r\n\r\n",
+        b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"HEAD /robots.txt HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    ):
+        with connections(relay, 8, asked):
+            time.sleep(0.3)
+            assert health(relay) < 1.5, asked
 
 
 @pytest.mark.parametrize("length", [b"1000", b"1000000", b"chunked"])
@@ -220,12 +229,79 @@ def test_a_large_body_that_nobody_wants_costs_no_answer(relay: Relay) -> None:
             assert b"HTTP/1.1 404 " in connection.recv(65536)
 
 
-@pytest.mark.parametrize("size", [10, 60_000])
-def test_a_small_body_that_nobody_wants_costs_no_connection(relay: Relay, size: int) -> None:
+def in_chunks(body: bytes) -> Iterator[bytes]:
+    yield body
+
+
+REFUSED: dict[str, tuple[Any, int]] = {
+    "10 bytes": (b"x" * 10, 404),
+    "60 kB": (b"x" * 60_000, 404),
+    "3 bytes in chunks": (lambda: in_chunks(b"xyz"), 404),
+    "60 kB in chunks": (lambda: in_chunks(b"x" * 60_000), 404),
+    "100 kB": (b"x" * 100_000, 404),
+    "100 kB in chunks": (lambda: in_chunks(b"x" * 100_000), 404),
+    "2 MB": (b"x" * 2_000_000, 413),
+    "2 MB in chunks": (lambda: in_chunks(b"x" * 2_000_000), 413),
+}
+
+
+@pytest.mark.parametrize("size", REFUSED)
+def test_the_next_event_on_a_connection_is_served(relay: Relay, size: str) -> None:
+    """Whatever became of the one before: where the connection doesn't go on, the answer says so."""
+    body, status = REFUSED[size]
+    dataset = relay.data_world_dataset()
+    event = {"provider": "data.world", "dataset": dataset, "update": {"title": "x"}}
+    path = "/" if status == 413 else "/nowhere"
     with requests.Session() as session:
         session.trust_env = False
-        for _ in range(3):
-            assert session.put(f"{relay.url}/nowhere", b"x" * size, timeout=10).status_code == 404
-        manager = session.get_adapter(relay.url).poolmanager  # type: ignore[attr-defined]
-        (key,) = manager.pools.keys()
-        assert manager.pools[key].num_connections == 1
+        for _ in range(15):
+            sent = body() if callable(body) else body
+            refused = session.post(f"{relay.url}{path}", sent, headers=relay.bearer, timeout=10)
+            assert refused.status_code == status
+            assert refused.headers["Connection"] == ("keep-alive" if status == 404 and "100" not in size else "close")
+            assert session.post(relay.url, json=event, headers=relay.bearer, timeout=10).status_code == 200
+
+
+def test_what_is_behind_a_refused_request_is_answered_or_not_heard(relay: Relay) -> None:
+    """Two requests at once, the first of which is refused: the second is never carried out in silence."""
+    dataset = relay.data_world_dataset()
+    event = json.dumps({"provider": "data.world", "dataset": dataset, "update": {"title": "x"}}).encode()
+    bearer = f"Authorization: Bearer {relay.cloud.relay_secret}\r\nContent-Type: application/json\r\n".encode()
+    second = b"POST / HTTP/1.1\r\nHost: x\r\n" + bearer + b"Content-Length: %d\r\n\r\n" % len(event) + event
+    for first in (
+        b"PUT /nowhere HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        b"PUT /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello",
+        b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: te, close\r\n\r\n",
+        b"PUT /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000,
+    ):
+        before = len(relay.cloud.data_world.seen(f"/datasets/{dataset}"))
+        with socket.create_connection(("127.0.0.1", relay.function.port), timeout=3) as connection:
+            connection.sendall(first + second)
+            received = b""
+            with suppress(TimeoutError, ConnectionError):
+                while (chunk := connection.recv(65536)) and b"successfully" not in received:
+                    received += chunk
+                received += chunk
+        time.sleep(0.3)
+        carried_out = len(relay.cloud.data_world.seen(f"/datasets/{dataset}")) - before
+        assert carried_out == received.count(b"Dataset successfully updated."), first[:60]
+
+
+def test_an_end_does_not_wait_for_who_does_not_hang_up(launch: Launch) -> None:
+    """Kept connections that are used once more while the function ends, and held on to."""
+    relay = launch(THREADS="8")
+    ask = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+    with connections(relay, 10, ask) as held:
+        time.sleep(0.5)
+        for each in held:
+            each.setblocking(True)
+            assert each.recv(65536).startswith(b"HTTP/1.1 200 ")
+        relay.function.process.terminate()
+        time.sleep(0.3)
+        for each in held:
+            with suppress(ConnectionError):
+                each.sendall(ask)
+        began = time.monotonic()
+        assert relay.function.stop() == 0
+        assert time.monotonic() - began < 8

@@ -334,3 +334,21 @@ def test_a_fetch_that_is_older_than_the_refusal_proves_nothing(manager: SecretMa
         assert older.result().text == "first"
         assert {each.result().text for each in forced} == {"second"}
     assert len(manager.accesses) == 3
+
+
+def test_many_that_are_refused_for_good_do_not_queue(manager: SecretManager) -> None:
+    """Whatever is under way when they come, two fetches tell them all."""
+    secrets = secrets_of(manager)
+    first = secrets.get(LATEST, soon())
+    manager.delay = 0.2
+    with ThreadPoolExecutor(40) as pool:
+        older = pool.submit(secrets.renewed, LATEST, first, soon())
+        while len(manager.accesses) < 2:
+            time.sleep(0.01)
+        began = time.monotonic()
+        assert {each.text for each in pool.map(lambda _: secrets.renewed(LATEST, first, soon()), range(39))} == {
+            "first"
+        }
+        assert time.monotonic() - began < 3
+        assert older.result() == first
+    assert len(manager.accesses) == 3
