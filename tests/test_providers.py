@@ -218,3 +218,11 @@ def test_on_data_world_nothing_is_looked_for() -> None:
     update = Update("data.world", "acme/products", {"title": "x"})
     assert PROVIDERS["data.world"].look("https://base", update) is None
     assert not data_world.is_done(update, {"title": "x"})
+
+
+@pytest.mark.parametrize("size", [64 * 1024, 64 * 1024 + 1])
+def test_a_long_page_is_no_message(size: int) -> None:
+    error = outcome(503, b"<p>" + b"x" * (size - 3))
+    assert isinstance(error, RelayError)
+    assert error.problem.upstream
+    assert (error.problem.upstream.body == "[redacted]") == (size > 64 * 1024)

@@ -158,3 +158,8 @@ def test_an_answer_has_so_many_values_and_no_more() -> None:
     # What stands in text is none.
     text = '[{,\\"' * most
     assert parse_answer(json.dumps([text]).encode()) == [text]
+
+
+def test_what_is_closed_before_it_is_opened_takes_no_time() -> None:
+    with pytest.raises(NotJSON, match="not JSON"):
+        parse_answer(b"[]" * 40 + b"]" * 5_000_000 + b"[" * 70)
