@@ -32,7 +32,7 @@ _SOCKET_OPTIONS = [
     *([(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 3000)] if hasattr(socket, "TCP_USER_TIMEOUT") else []),
 ]
 _MOST_INTERIM = 20
-_NO_BODY = frozenset({HTTPStatus.SWITCHING_PROTOCOLS, HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
+_NO_BODY = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
 class _Timed:

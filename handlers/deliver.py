@@ -9,8 +9,7 @@ from handlers.deadline import Deadline
 from handlers.providers.call import Provider, Request, Result
 from handlers.retries import Failure
 from handlers.tokens import Secret, Secrets
-from handlers.tries import Progress as Progress
-from handlers.tries import Tries
+from handlers.tries import Progress, Tries
 from handlers.wire import HEADERS, Wire
 from schemas.event import Update
 from schemas.problem import Invalid, RelayError, SecretUnusable, ShareFull
@@ -98,44 +97,35 @@ class Deliverer:
             share.release()
 
     def _delivered(self, update: Update, deadline: Deadline, progress: Progress, hidden: Iterable[str]) -> Result:
-        tries = Tries(self._wire, update.provider, self._providers[update.provider], deadline)
+        tries = Tries(self._wire, update.provider, self._providers[update.provider], deadline, progress)
         request = self._request(update)
         token = self._token(update, deadline)
         redactor = _redactor([token], update, hidden)
-        outcome = tries.persist(request, token.text, redactor, progress)
-        unknown = isinstance(outcome, Failure) and outcome.unknown
+        outcome = tries.persist(request, token.text, redactor)
         if isinstance(outcome, Failure) and outcome.status in (401, 403):
             # A token that was rotated is refused before its time in the cache is up.
             fresh = self._token(update, deadline, instead_of=token)
             if fresh.text != token.text:
                 redactor = _redactor([token, fresh], update, hidden)
                 token = fresh
-                outcome = tries.persist(request, token.text, redactor, progress)
+                outcome = tries.persist(request, token.text, redactor)
         if isinstance(outcome, Result):
             return outcome
-        if outcome.status == 404 and (unknown or outcome.unknown):
-            return self._settled(update, tries, token, redactor, progress, outcome.error)
+        if outcome.status == 404 and tries.unknown:
+            return self._settled(update, tries, token, redactor, outcome.error)
         raise outcome.error
 
-    def _settled(
-        self,
-        update: Update,
-        tries: Tries,
-        token: Secret,
-        redactor: Redactor,
-        progress: Progress,
-        missing: RelayError,
-    ) -> Result:
+    def _settled(self, update: Update, tries: Tries, token: Secret, redactor: Redactor, missing: RelayError) -> Result:
         """What became of `update`, which ended in a 404 after a try of which nobody knows what it did.
 
         Raises `missing`: it can't be seen, or wasn't carried out.
         """
         look = tries.provider.look(self._base_url(update), update)
         if look:
-            looking = Progress()
-            seen = tries.persist(look, token.text, redactor, looking)
+            looking = replace(tries, progress=Progress())
+            seen = looking.persist(look, token.text, redactor)
             if isinstance(seen, Result) and tries.provider.is_done(update, seen.body):
-                progress.upstream_status = looking.upstream_status
+                tries.progress.upstream_status = looking.progress.upstream_status
                 return Result(200, seen.body)
         missing.problem = replace(
             missing.problem,

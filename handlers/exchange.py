@@ -8,10 +8,10 @@ from typing import Any
 
 from flask import Request
 
-from handlers.deliver import Progress
 from handlers.logs import LOGGER, trace_fields
 from handlers.results import LONGEST, logged
 from handlers.together import Outcome
+from handlers.tries import Progress
 from schemas.event import printable_id
 from schemas.problem import Problem
 from schemas.strict_json import JSON

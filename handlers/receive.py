@@ -22,12 +22,13 @@ from handlers.body import (
     read_body,
 )
 from handlers.deadline import Deadline
-from handlers.deliver import Deliverer, Progress
+from handlers.deliver import Deliverer
 from handlers.exchange import Exchange
 from handlers.patience import Patience, connection_of
 from handlers.proofs import Incoming
 from handlers.together import Outcome, together
 from handlers.tokens import Secrets
+from handlers.tries import Progress
 from schemas import event as events
 from schemas.bounds import Budget
 from schemas.config import Config, Hook

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from handlers.deliver import Progress
+from handlers.tries import Progress
 from schemas.event import Update
 from schemas.problem import Problem, RelayError, Unexpected
 

@@ -108,12 +108,17 @@ class Secrets:
         try:
             for fetch in as_completed(waiting, timeout=patience):
                 reference, error = waiting.pop(fetch), fetch.exception()
-                kept = self._kept.get(reference) if isinstance(error, SecretUnreachable) else None
-                yield reference, kept.secret if kept else error if isinstance(error, Trouble) else fetch.result()
+                if isinstance(error, SecretUnreachable):
+                    yield reference, self._kept_or(reference, error)
+                else:
+                    yield reference, error if isinstance(error, SecretUnusable) else fetch.result()
         except FutureTimeout:
             for reference in waiting.values():
-                kept = self._kept.get(reference)
-                yield reference, kept.secret if kept else _late(reference)
+                yield reference, self._kept_or(reference, _late(reference))
+
+    def _kept_or(self, reference: SecretReference, outage: SecretUnreachable) -> Secret | Trouble:
+        kept = self._kept.get(reference)
+        return kept.secret if kept else outage
 
     def _at_hand(self, reference: SecretReference) -> Secret | Future[Secret]:
         """The kept value, if it is still to be used, else the fetch that is under way now."""

@@ -2,7 +2,7 @@
 
 import random
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from handlers import retries
 from handlers.deadline import Deadline
@@ -31,7 +31,7 @@ class Progress:
     upstream_status: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Tries:
     """The tries of one delivery, at the provider called `name`."""
 
@@ -39,19 +39,19 @@ class Tries:
     name: str
     provider: Provider
     deadline: Deadline
+    progress: Progress
+    #: Whether the platform may have carried out one of those that failed.
+    unknown: bool = False
 
-    def persist(self, request: Request, token: str, redactor: Redactor, progress: Progress) -> Result | Failure:
-        """What the platform makes of `request`, or how the last try failed.
-
-        The failure is `unknown` if any of the tries is.
-        """
+    def persist(self, request: Request, token: str, redactor: Redactor) -> Result | Failure:
+        """What the platform makes of `request`, or how the last try failed."""
         failure = Failure(TimeUp(f"The time was up before {self.provider.TITLE} could be called."))
         tries = 0
         while began := self.deadline.remaining():
-            outcome = self._once(request, token, redactor, progress)
+            outcome = self._once(request, token, redactor)
             if isinstance(outcome, Result):
                 return outcome
-            failure = replace(outcome, unknown=failure.unknown or outcome.unknown)
+            failure, self.unknown = outcome, self.unknown or outcome.unknown
             tries, left = tries + 1, self.deadline.remaining()
             # The jitter spreads out who comes back; nobody has to be unable to guess it.
             wait = retries.pause(failure, tries, left, took=began - left, chance=random.random())  # noqa: S311
@@ -60,18 +60,18 @@ class Tries:
             time.sleep(wait)
         return failure
 
-    def _once(self, request: Request, token: str, redactor: Redactor, progress: Progress) -> Result | Failure:
-        progress.attempts += 1
-        progress.upstream_status = None
+    def _once(self, request: Request, token: str, redactor: Redactor) -> Result | Failure:
+        self.progress.attempts += 1
+        self.progress.upstream_status = None
         try:
             with self.wire.call(self.name, request, token, self.deadline) as answer:
-                progress.upstream_status = answer.status
+                self.progress.upstream_status = answer.status
                 try:
                     return result(self.provider, answer, redactor)
                 except RelayError as error:
                     return retries.answered(error, answer, time.time())
         except WireError as wrong:
-            progress.upstream_status = wrong.status
+            self.progress.upstream_status = wrong.status
             return self._failure(wrong)
 
     def _failure(self, wrong: WireError) -> Failure:

@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handlers import hooks, results
-from handlers.deliver import Progress
 from handlers.hooks import Ignored
 from handlers.providers import PROVIDERS
 from handlers.providers.call import Result
 from handlers.senders import SENDERS, is_test_message, visible_headers
 from handlers.together import Outcome, together
+from handlers.tries import Progress
 from schemas.bounds import Budget
 from schemas.config import Config
 from schemas.event import Update
