@@ -4,6 +4,7 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from tests.leak_plugin import (  # noqa: F401 - pytest calls them: no test may b
     pytest_testnodedown,
 )
 from tests.leak_watch import DETECTOR
+from tests.misbehaving import Misbehaving
 
 JSON_TYPE = "application/json"
 
@@ -124,6 +126,14 @@ def cloud() -> Iterator[Cloud]:
     started.stop()
 
 
+@pytest.fixture
+def platform() -> Iterator[Misbehaving]:
+    """A platform that does whatever a test wants."""
+    started = Misbehaving().start()
+    yield started
+    started.stop()
+
+
 Launch = Callable[..., Relay]
 
 
@@ -139,27 +149,43 @@ def ended(relay: Relay) -> None:
     assert code == 0, relay.log_text()
 
 
+@contextmanager
+def running(cloud: Cloud, settings: Mapping[str, str], folder: Path) -> Iterator[Relay]:
+    """A function with these settings, up and answering; its log is in `folder`."""
+    started = launched(cloud, settings, folder / "log")
+    started.function.wait_until_up()
+    yield started
+    ended(started)
+
+
+def in_variables(cloud: Cloud) -> dict[str, str]:
+    """Settings by which a function of this cloud needs no Secret Manager.
+
+    The import of its client takes a part of a deadline that is short.
+    """
+    references = {"APIFY_TOKEN": "env:A", "DATA_WORLD_TOKEN": "env:B", "RELAY_SECRET": "env:C"}
+    return {**references, "A": cloud.apify_token, "B": cloud.data_world_token, "C": cloud.relay_secret}
+
+
 @pytest.fixture(scope="session")
 def relay(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
     """The function as this cloud sets it up, shared."""
-    running = launched(cloud, cloud.settings(), tmp_path_factory.mktemp("relay") / "log")
-    running.function.wait_until_up()
-    yield running
-    ended(running)
+    with running(cloud, cloud.settings(), tmp_path_factory.mktemp("relay")) as started:
+        yield started
 
 
 @pytest.fixture
 def launch(cloud: Cloud, tmp_path: Path) -> Iterator[Launch]:
     """Starts functions with settings of their own: `launch(RELAY_DEADLINE_SECONDS="1")`; None takes one away."""
-    running: list[Relay] = []
+    started: list[Relay] = []
 
     def start(on: Cloud = cloud, **changes: str | None) -> Relay:
         merged = {**on.settings(), **changes}
         settings = {name: value for name, value in merged.items() if value is not None}
-        running.append(launched(on, settings, tmp_path / f"log-{len(running)}"))
-        running[-1].function.wait_until_up()
-        return running[-1]
+        started.append(launched(on, settings, tmp_path / f"log-{len(started)}"))
+        started[-1].function.wait_until_up()
+        return started[-1]
 
     yield start
-    for each in running:
+    for each in started:
         ended(each)

@@ -20,7 +20,7 @@ import pytest
 import requests
 
 from deploy.local.cloud import Cloud, free_port
-from tests.conftest import Launch, Relay, assert_problem, ended, launched, unique
+from tests.conftest import Launch, Relay, assert_problem, in_variables, running, unique
 from tests.misbehaving import OK, Behave, Misbehaving, answer, reset, says
 
 DEADLINE = 2.0
@@ -40,19 +40,13 @@ def strained(cloud: Cloud, platform: Misbehaving, tmp_path_factory: pytest.TempP
     """A function whose Apify is `platform`."""
     settings = {
         **cloud.settings(),
+        **in_variables(cloud),
         "APIFY_BASE_URL": platform.url,
-        # Without Secret Manager, whose client takes a part of so short a time to be imported.
-        "APIFY_TOKEN": "env:A",
-        "A": cloud.apify_token,
-        "RELAY_SECRET": "env:B",
-        "B": cloud.relay_secret,
         "RELAY_DEADLINE_SECONDS": str(DEADLINE),
         "THREADS": "16",
     }
-    running = launched(cloud, settings, tmp_path_factory.mktemp("strained") / "log")
-    running.function.wait_until_up()
-    yield running
-    ended(running)
+    with running(cloud, settings, tmp_path_factory.mktemp("strained")) as started:
+        yield started
 
 
 def event(dataset: str, **update: Any) -> dict[str, Any]:
@@ -142,12 +136,11 @@ def test_a_platform_that_takes_for_ever(strained: Relay, platform: Misbehaving, 
 def test_a_platform_that_does_not_read_is_not_written_to_for_ever(launch: Launch, cloud: Cloud) -> None:
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
-        here = {"DATA_WORLD_TOKEN": "env:A", "A": cloud.data_world_token}
         relay = launch(
             DATA_WORLD_BASE_URL=f"http://127.0.0.1:{deaf.getsockname()[1]}",
             RELAY_DEADLINE_SECONDS=str(DEADLINE),
             RELAY_MAX_BODY_BYTES="20000000",
-            **here,
+            **in_variables(cloud),
         )
         body = {"provider": "data.world", "dataset": "acme/products", "update": {"properties": {"x": "x" * 15_000_000}}}
         relay.post(body, path="/?dry_run=true")
@@ -414,8 +407,7 @@ def test_a_wait_that_is_over(strained: Relay, platform: Misbehaving) -> None:
 
 def test_a_platform_that_is_away_and_comes_back(launch: Launch, cloud: Cloud) -> None:
     port = free_port()
-    here = {"APIFY_TOKEN": "env:A", "A": cloud.apify_token, "APIFY_BASE_URL": f"http://127.0.0.1:{port}"}
-    relay = launch(RELAY_DEADLINE_SECONDS="3", **here)
+    relay = launch(RELAY_DEADLINE_SECONDS="3", APIFY_BASE_URL=f"http://127.0.0.1:{port}", **in_variables(cloud))
     relay.post(event("x"), path="/?dry_run=true")
     began = time.monotonic()
     seen = Seen(relay.post(event("x")), time.monotonic() - began, 1)
@@ -443,9 +435,10 @@ def test_a_platform_whose_address_swallows_everything(launch: Launch, cloud: Clo
         for each in fillers:
             each.setblocking(False)
             each.connect_ex(full.getsockname())
-        here = {"APIFY_TOKEN": "env:A", "A": cloud.apify_token, "RELAY_SECRET": "env:B", "B": cloud.relay_secret}
         relay = launch(
-            APIFY_BASE_URL=f"http://127.0.0.1:{full.getsockname()[1]}", RELAY_DEADLINE_SECONDS=str(DEADLINE), **here
+            APIFY_BASE_URL=f"http://127.0.0.1:{full.getsockname()[1]}",
+            RELAY_DEADLINE_SECONDS=str(DEADLINE),
+            **in_variables(cloud),
         )
         began = time.monotonic()
         seen = Seen(relay.post(event("x")), time.monotonic() - began, 1)

@@ -18,7 +18,7 @@ from flask import Response
 from deploy.local.cloud import DATA_WORLD_OWNER, ROOT, Cloud, secret_name
 from deploy.local.signing import proven
 from handlers.senders import SENDERS
-from tests.conftest import Launch, Relay, assert_problem, ended, launched, unique
+from tests.conftest import Launch, Relay, assert_problem, running, unique
 from tests.hooks import call, hook, kept, update, written
 
 SECRET = "hook-s3cret"
@@ -67,10 +67,8 @@ def hooked(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
         "HOOK_SECRET": SECRET,
         "RELAY_DEADLINE_SECONDS": "5",
     }
-    running = launched(cloud, settings, folder / "log")
-    running.function.wait_until_up()
-    yield running
-    ended(running)
+    with running(cloud, settings, folder) as started:
+        yield started
 
 
 def event(relay: Relay, **more: Any) -> dict[str, Any]:

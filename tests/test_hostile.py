@@ -2,19 +2,19 @@
 
 import json
 import re
-import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import requests
 
 from deploy.local.cloud import Cloud
 from deploy.local.signing import proven, signed_headers
-from tests.conftest import JSON_TYPE, Relay, assert_problem, ended, launched, unique
+from tests.conftest import JSON_TYPE, Relay, assert_problem, in_variables, running, unique
 from tests.hooks import hook, update, written
+from tests.raw import exchange
 
 SECRET = "whsec_aG9zdGlsZSBpbnB1dCBpcyByZWZ1c2Vk"
 DEADLINE = 2.0
@@ -47,21 +47,16 @@ def target(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
     folder = tmp_path_factory.mktemp("target")
     settings = {
         **cloud.settings(),
+        **in_variables(cloud),
         "RELAY_CONFIG": written(folder, hooks),
         "SECRET": SECRET,
         "RELAY_SECRET": "env:SECRET",
-        "APIFY_TOKEN": "env:A",
-        "A": cloud.apify_token,
-        "DATA_WORLD_TOKEN": "env:B",
-        "B": cloud.data_world_token,
         "RELAY_DEADLINE_SECONDS": str(DEADLINE),
         "RELAY_MAX_BODY_BYTES": "12000000",
         "THREADS": "24",
     }
-    running = launched(cloud, settings, folder / "log")
-    running.function.wait_until_up()
-    yield running
-    ended(running)
+    with running(cloud, settings, folder) as started:
+        yield started
 
 
 BEARER = {"Authorization": f"Bearer {SECRET}"}
@@ -169,17 +164,15 @@ def test_a_reference_that_leads_elsewhere(target: Relay, provider: str, referenc
 def test_text_goes_out_as_it_came_in(target: Relay) -> None:
     """Nothing is normalised: two spellings of a letter stay two, and what looks alike stays what it is."""
     dataset = target.data_world_dataset()
+
+    def entitle(title: str) -> requests.Response:
+        event = {"provider": "data.world", "dataset": dataset, "update": {"title": title}}
+        return target.post(event, headers=BEARER)
+
     for title in ("e\u0301", "\u00e9", "ﬁle", "аcme", "a\u200bb", "\u202egnp", "a\u0000b", "💶" * 60, "\u212a"):
-        answer = target.post({"provider": "data.world", "dataset": dataset, "update": {"title": title}}, headers=BEARER)
-        assert answer.status_code == 200
+        assert entitle(title).status_code == 200
         assert target.cloud.data_world.datasets[dataset]["title"] == title
-    assert list(
-        assert_problem(
-            target.post({"provider": "data.world", "dataset": dataset, "update": {"title": "💶" * 61}}, headers=BEARER),
-            422,
-            "invalid",
-        )["errors"]
-    ) == ["update.title"]
+    assert list(assert_problem(entitle("💶" * 61), 422, "invalid")["errors"]) == ["update.title"]
 
 
 # JSON
@@ -244,52 +237,11 @@ def test_content_encodings(target: Relay, path: str, encoding: str) -> None:
 # HTTP
 
 
-@dataclass(frozen=True)
-class Got:
-    """What came back on a socket: 0 and nothing where it was closed without an answer."""
-
-    status: int
-    head: str
-    body: bytes
-    seconds: float
-
-
 def request(path: str, body: bytes, *lines: str, method: str = "POST", length: bool = True) -> bytes:
     """A request of one's own making."""
     sized = [f"Content-Length: {len(body)}"] if length else []
     head = [f"{method} {path} HTTP/1.1", "Host: x", f"Content-Type: {JSON_TYPE}", *sized, *lines]
     return "\r\n".join(head).encode("utf-8", "surrogateescape") + b"\r\n\r\n" + body
-
-
-def exchange(relay: Relay, sent: bytes, *, slowly: bytes = b"", finish: bool = False) -> Got:
-    """Sends these bytes, then `slowly` those, one every tenth of a second; what comes back until it is whole."""
-    with socket.create_connection(("127.0.0.1", relay.function.port), timeout=20) as connection:
-        began = time.monotonic()
-        connection.sendall(sent)
-        if finish:
-            connection.shutdown(socket.SHUT_WR)
-        received = b""
-        connection.settimeout(0.1 if slowly else 20)
-        rest = iter(slowly)
-        while True:
-            try:
-                chunk = connection.recv(65536)
-            except TimeoutError:
-                drop = next(rest, None)
-                if drop is None:
-                    connection.settimeout(20)
-                else:
-                    connection.sendall(bytes([drop]))
-                continue
-            except ConnectionError:
-                break
-            received += chunk
-            head, _, body = received.partition(b"\r\n\r\n")
-            length = re.search(rb"(?i)content-length: (\d+)", head)
-            if not chunk or (length and len(body) >= int(length[1])) or body.endswith(b"0\r\n\r\n"):
-                break
-        head, _, body = received.partition(b"\r\n\r\n")
-        return Got(int(head[9:12] or 0), head.decode("latin-1"), body, time.monotonic() - began)
 
 
 AUTHORIZED = f"Authorization: Bearer {SECRET}"

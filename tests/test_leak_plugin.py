@@ -15,8 +15,8 @@ TESTS = """
 import os, subprocess
 import pytest
 from deploy.local.cloud import ROOT, Cloud
-from tests.conftest import ended, launched
-from tests.test_relay import raw
+from tests.conftest import running
+from tests.raw import exchange
 
 EVENT = {"provider": "apify", "dataset": "jane~a", "update": {"name": "b"}}
 
@@ -25,10 +25,8 @@ def leaky(tmp_path_factory):
     cloud = Cloud(apify_token=os.environ["TOKEN"]).start()
     settings = {**cloud.settings(), "FUNCTION_SOURCE": str(ROOT / "tests/leaky.py"),
                 "APIFY_TOKEN": "env:LEAKY_TOKEN", "LEAKY_TOKEN": cloud.apify_token}
-    relay = launched(cloud, settings, tmp_path_factory.mktemp("leaky") / "log")
-    relay.function.wait_until_up()
-    yield relay
-    ended(relay)
+    with running(cloud, settings, tmp_path_factory.mktemp("leaky")) as relay:
+        yield relay
     cloud.stop()
 
 def leak(relay, said, **event):
@@ -50,7 +48,8 @@ def test_log(leaky, where, how):
     leak(leaky, f"{where} {how} token")
 
 def test_socket(leaky):
-    raw(leaky, b"GET /health HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\nX-Leak: answer plain token\\r\\n\\r\\n")
+    head = b"GET /health HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n"
+    exchange(leaky, head + b"X-Leak: answer plain token\\r\\n\\r\\n")
 
 def test_command(leaky):
     subprocess.run(["curl", "-s", "-H", "X-Leak: answer plain token", leaky.url + "/health"], capture_output=True)

@@ -17,13 +17,6 @@ from tests.conftest import Launch, Relay, assert_problem, unique
 from tests.misbehaving import OK, Misbehaving
 
 
-@pytest.fixture
-def platform() -> Iterator[Misbehaving]:
-    started = Misbehaving().start()
-    yield started
-    started.stop()
-
-
 def test_a_platform_that_hangs_has_its_share_and_no_more(launch: Launch, platform: Misbehaving) -> None:
     under_way = threading.Semaphore(0)
     event = {"provider": "apify", "dataset": "hanging", "update": {"generalAccess": "RESTRICTED"}}

@@ -24,7 +24,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from deploy.local.cloud import Cloud
-from tests.conftest import Relay, ended, launched, unique
+from tests.conftest import Relay, running, unique
 from tests.document import NOT_JSON, conforms, judged, unsayable
 from tests.hooks import hook, update, written
 
@@ -73,10 +73,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
         ),
     }
     settings_ = {**cloud.settings(), "RELAY_CONFIG": written(folder, hooks), "S": SECRET}
-    relay = launched(cloud, settings_, folder / "log")
-    relay.function.wait_until_up()
-    yield relay
-    ended(relay)
+    with running(cloud, settings_, folder) as started:
+        yield started
     cloud.stop()
 
 

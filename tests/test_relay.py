@@ -1,7 +1,6 @@
 """The function end to end: its routes, its answers, who may call, and what is logged."""
 
 import json
-import re
 import socket
 import time
 import uuid
@@ -16,6 +15,7 @@ from standardwebhooks import Webhook
 from deploy.local.cloud import PROJECT, ROOT, Cloud, secret_name
 from deploy.local.signing import signed_headers
 from tests.conftest import JSON_TYPE, Launch, Relay, assert_problem, unique
+from tests.raw import exchange
 
 CLOUD_EVENT = "application/cloudevents+json"
 
@@ -196,23 +196,6 @@ def test_the_checks_come_in_their_order(launch: Launch) -> None:
 # The body
 
 
-def raw(relay: Relay, request: bytes, seconds: float = 10) -> bytes:
-    """Sends these bytes on a socket of their own; what comes back within the time, or until it closes."""
-    with socket.create_connection(("127.0.0.1", relay.function.port), timeout=seconds) as connection:
-        connection.sendall(request)
-        received = b""
-        try:
-            while chunk := connection.recv(65536):
-                received += chunk
-                head, _, rest = received.partition(b"\r\n\r\n")
-                length = re.search(rb"(?i)content-length: (\d+)", head)
-                if (length and len(rest) >= int(length[1])) or rest.endswith(b"0\r\n\r\n"):
-                    break
-        except TimeoutError:
-            pass
-        return received
-
-
 def head(relay: Relay, *lines: str) -> bytes:
     bearer = f"Authorization: Bearer {relay.cloud.relay_secret}"
     return "\r\n".join(
@@ -234,13 +217,13 @@ def test_a_body_on_each_side_of_the_limit(launch: Launch) -> None:
     problem = assert_problem(relay.send(larger, headers=headers), 413, "too-large")
     assert "1000 bytes (RELAY_MAX_BODY_BYTES)" in problem["detail"]
     for body, status in ((fitting, b"200"), (larger, b"413"), (event * 50, b"413")):
-        answer = raw(relay, head(relay, "Transfer-Encoding: chunked") + chunked(body))
+        answer = exchange(relay, head(relay, "Transfer-Encoding: chunked") + chunked(body)).received
         assert answer.startswith(b"HTTP/1.1 " + status), answer
 
 
 def test_a_body_over_the_limit_is_not_waited_for(relay: Relay) -> None:
     began = time.monotonic()
-    answer = raw(relay, head(relay, "Content-Length: 10000000000") + b'{"a": ')
+    answer = exchange(relay, head(relay, "Content-Length: 10000000000") + b'{"a": ').received
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"too-large" in answer
     assert time.monotonic() - began < 5
@@ -256,7 +239,7 @@ def test_a_body_that_ends_early_is_no_event(relay: Relay) -> None:
 
 
 def test_a_broken_chunk_is_no_event(relay: Relay) -> None:
-    answer = raw(relay, head(relay, "Transfer-Encoding: chunked") + b"zz\r\n{}\r\n0\r\n\r\n")
+    answer = exchange(relay, head(relay, "Transfer-Encoding: chunked") + b"zz\r\n{}\r\n0\r\n\r\n").received
     assert answer.startswith(b"HTTP/1.1 400 ")
 
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from deploy.local.cloud import Cloud
-from tests.conftest import Launch, Relay, assert_problem
+from tests.conftest import Launch, Relay, assert_problem, in_variables
 from tests.misbehaving import OK, Misbehaving, reset, says
 from tests.test_faults import DEADLINE, GRACE, Seen, tell
 
@@ -57,8 +57,7 @@ def quick(launch: Launch, cloud: Cloud) -> Any:
     """Starts functions whose Apify is at a URL, and whose deadline is short."""
 
     def start(url: str, **more: str) -> Relay:
-        here = {"APIFY_TOKEN": "env:A", "A": cloud.apify_token, "RELAY_SECRET": "env:B", "B": cloud.relay_secret}
-        return launch(APIFY_BASE_URL=url, RELAY_DEADLINE_SECONDS=str(DEADLINE), **here, **more)
+        return launch(APIFY_BASE_URL=url, RELAY_DEADLINE_SECONDS=str(DEADLINE), **in_variables(cloud), **more)
 
     return start
 

@@ -12,7 +12,7 @@ from flask import Response
 
 from deploy.local.cloud import Cloud
 from handlers.providers.call import PASSED_ON
-from tests.conftest import Launch, Relay, assert_problem, ended, launched, unique
+from tests.conftest import Launch, Relay, assert_problem, in_variables, running, unique
 from tests.misbehaving import Misbehaving, answer, says
 
 EVENT = {"provider": "apify", "dataset": "jane~a", "update": {"name": "b"}}
@@ -21,14 +21,9 @@ EVENT = {"provider": "apify", "dataset": "jane~a", "update": {"name": "b"}}
 @pytest.fixture(scope="module")
 def hasty(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
     """A function that gives up soon."""
-    # Without Secret Manager, whose client takes a part of so short a time to be imported.
-    secrets = {"A": cloud.apify_token, "B": cloud.data_world_token, "C": cloud.relay_secret}
-    references = {"APIFY_TOKEN": "env:A", "DATA_WORLD_TOKEN": "env:B", "RELAY_SECRET": "env:C"}
-    settings = {**cloud.settings(), **secrets, **references, "RELAY_DEADLINE_SECONDS": "0.5"}
-    running = launched(cloud, settings, tmp_path_factory.mktemp("hasty") / "log")
-    running.function.wait_until_up()
-    yield running
-    ended(running)
+    settings = {**cloud.settings(), **in_variables(cloud), "RELAY_DEADLINE_SECONDS": "0.5"}
+    with running(cloud, settings, tmp_path_factory.mktemp("hasty")) as started:
+        yield started
 
 
 def answering(relay: Relay, response: Response) -> dict[str, Any]:

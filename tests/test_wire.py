@@ -3,7 +3,6 @@
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,6 @@ from handlers.wire import Broken, Late, NotSent, Wire
 from tests.misbehaving import OK, Behave, Misbehaving, answer, says
 from tests.test_faults import FOR_EVER, PASSING
 from tests.test_tls import context, signed_for
-
-
-@pytest.fixture
-def platform() -> Iterator[Misbehaving]:
-    started = Misbehaving().start()
-    yield started
-    started.stop()
 
 
 def call(wire: Wire, platform: Misbehaving, seconds: float = 5.0, path: str = "/x", body: Any = None) -> bytes:

@@ -20,31 +20,37 @@ _GIVE_UP_SECONDS = 60.0
 _PAUSE_SECONDS = 0.1
 
 SECRET = "whsec_c29hayBhbmQgY2hhb3M="
-#: What the hooks of the soak make of their senders' payloads; `{mark}` is where the mark of an event is put.
-HOOKS: dict[str, dict[str, Any]] = {
-    "github": hook(
-        update("data.world", "{{ event.workflow_run.dataset }}", {"summary": "{{ event.workflow_run.mark }}"}),
-        sender="github",
-        secret="env:SECRET",
-        when="event.workflow_run.conclusion == 'success'",
-    ),
-    "gitlab": hook(
-        update("apify", "{{ event.object_attributes.dataset }}", {"name": "{{ event.object_attributes.mark }}"}),
-        sender="gitlab",
-        secret="env:SECRET",
-    ),
-    "dbt": hook(
-        update("apify", "{{ event.data.dataset }}", {"name": "{{ event.data.mark }}"}),
-        update("data.world", "{{ event.data.second }}", {"summary": "{{ event.data.mark }}", "tags": ["daily"]}),
-        sender="dbt",
-        secret="env:SECRET",
-    ),
-    "airbyte": hook(
-        update("data.world", "{{ event.data.dataset }}", {"summary": "{{ event.data.mark }}"}),
-        sender="airbyte",
-        secret="env:SECRET",
-    ),
+
+
+@dataclass(frozen=True)
+class Source:
+    """A sender with a payload of its own: what makes it, under which key it is changed, whose datasets it is about."""
+
+    payload: Callable[..., dict[str, Any]]
+    key: str
+    providers: tuple[str, ...]
+
+    def hook(self, sender: str) -> Any:
+        """The hook that puts an event's mark on its datasets."""
+        place = f"event.{self.key}"
+        bodies = {
+            "apify": {"name": f"{{{{ {place}.mark }}}}"},
+            "data.world": {"summary": f"{{{{ {place}.mark }}}}", "tags": ["daily"]},
+        }
+        updates = [
+            update(provider, f"{{{{ {place}.datasets[{position}] }}}}", bodies[provider])
+            for position, provider in enumerate(self.providers)
+        ]
+        return hook(*updates, sender=sender, secret="env:SECRET", when=f"{place}.mark is string")
+
+
+SOURCES = {
+    "github": Source(payloads.github_workflow, "workflow_run", ("data.world",)),
+    "gitlab": Source(payloads.gitlab_pipeline, "object_attributes", ("apify",)),
+    "dbt": Source(payloads.dbt_run, "data", ("apify", "data.world")),
+    "airbyte": Source(payloads.airbyte_sync, "data", ("data.world",)),
 }
+HOOKS = {name: source.hook(name) for name, source in SOURCES.items()}
 
 
 @dataclass(frozen=True)
@@ -142,24 +148,17 @@ def _renames(cloud: Cloud, journal: Journal, number: int) -> Callable[[], tuple[
 
 
 def _hook(cloud: Cloud, journal: Journal, name: str, number: int) -> Callable[[], tuple[Sent, Outgoing]]:
-    on_apify = cloud.apify.add(APIFY_USER)
-    on_data_world = cloud.data_world.add(f"{DATA_WORLD_OWNER}/{name}-{number}")
+    source = SOURCES[name]
+    datasets = [
+        cloud.apify.add(APIFY_USER)
+        if provider == "apify"
+        else cloud.data_world.add(f"{DATA_WORLD_OWNER}/{name}-{number}")
+        for provider in source.providers
+    ]
 
     def make() -> tuple[Sent, Outgoing]:
-        match name:
-            case "github":
-                event, mark = journal.begin(name, on_data_world, on_data_world)
-                return event, hooked(name, payloads.github_workflow(dataset=on_data_world, mark=mark))
-            case "gitlab":
-                event, mark = journal.begin(name, on_apify, on_apify)
-                return event, hooked(name, payloads.gitlab_pipeline(dataset=on_apify, mark=mark))
-            case "dbt":
-                event, mark = journal.begin(name, on_apify, on_apify, on_data_world)
-                payload = payloads.dbt_run(dataset=on_apify, second=on_data_world, mark=mark)
-                return event, hooked(name, payload)
-            case _:
-                event, mark = journal.begin(name, on_data_world, on_data_world)
-                return event, hooked(name, payloads.airbyte_sync(dataset=on_data_world, mark=mark))
+        event, mark = journal.begin(name, datasets[0], *datasets)
+        return event, hooked(name, source.payload(datasets=datasets, mark=mark))
 
     return make
 
