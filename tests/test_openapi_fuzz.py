@@ -45,6 +45,8 @@ REFUSED = {"not-json": 400, "unsupported-media-type": 415, "invalid": 422}
 FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 IN_BASE64 = "what is in data_base64"
 SECRET = "hook-s3cret-of-the-fuzz"
+#: RELAY_MAX_BODY_BYTES, where it isn't set.
+MOST_BYTES = 1_048_576
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +146,11 @@ def answered(world: Relay, case: Case[Any], *, proven: bool, real: bool) -> str:
     problem = json.loads(body)["type"].rpartition(":")[2] if "problem+json" in content_type(response) else None
     if case.operation.method.upper() != "POST" or response.request.method != "POST":
         return problem or str(response.status_code)
+    if problem != "not-found":
+        # Nothing else of what is too long is looked at, not even who sends it.
+        assert (problem == "too-large") == (len(raw(response)) > MOST_BYTES), body
+    if problem == "too-large":
+        return str(problem)
     if not proven:
         assert problem in ("unproven", "unsupported-media-type", "not-found"), body
         return str(problem)
