@@ -16,7 +16,7 @@ demo: .venv/run  ## see both updates happen, on this machine alone
 run: .venv/run  ## leave it all running, with curl lines to paste
 	@$(BIN)/python -m deploy.local.run
 
-test: .venv/dev .venv/airflow/done lint  ## everything that must pass
+test: .venv/dev .venv/airflow/done .venv/terraform/done lint  ## everything that must pass
 	@echo "== tests: the real server, real sockets"
 	@$(BIN)/pytest -n 2 --cov --cov-report= $(PYTEST_ARGS)
 	@echo "== branch coverage of what is pure"
@@ -45,6 +45,9 @@ lock: .venv/dev  ## compile the requirements from pyproject.toml
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate \
 	    --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(LOCK_ARGS) \
 	    --group airflow -o tests/airflow.txt
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate \
+	    --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(LOCK_ARGS) \
+	    --group terraform -o tests/terraform.txt
 
 openapi: .venv/dev  ## make deploy/openapi.json from the schemas
 	@$(BIN)/python -m deploy.local.openapi
@@ -69,9 +72,10 @@ clean:  ## remove what the others built
 	@$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r tests/requirements.txt
 	@touch $@
 
-# Apart from all else, so that Airflow has no say in the versions that the function and its tests run with.
-.venv/airflow/done: tests/airflow.txt | .venv/dev
-	@echo "== installing Airflow, for the test of its recipe (a minute on a slow line)"
-	@$(BIN)/uv venv -q --clear --python $(BIN)/python .venv/airflow
-	@$(BIN)/uv pip install -q --require-hashes --python .venv/airflow -r tests/airflow.txt
+# Apart from all else, so that these have no say in the versions that the function and its tests run with: Airflow, for
+# the test of its recipe, and what stands in for terraform's Google provider.
+.venv/airflow/done .venv/terraform/done: .venv/%/done: tests/%.txt | .venv/dev
+	@echo "== installing what the tests of $* need (airflow: a minute on a slow line)"
+	@$(BIN)/uv venv -q --clear --python $(BIN)/python .venv/$*
+	@$(BIN)/uv pip install -q --require-hashes --python .venv/$* -r tests/$*.txt
 	@touch $@
