@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +38,8 @@ class Exchange:
     #: Several updates, as the log has them.
     updates: Sequence[Mapping[str, Any]] = ()
     outcome: str | None = None
+    #: The problem's name; of several updates, each that there is: what alerts look for.
+    problem: str | None = None
     #: What the line says instead of the outcome; and whether an event that is ignored may be a mistake of ours.
     said: str | None = None
     is_odd: bool = False
@@ -54,11 +56,14 @@ class Exchange:
     def note(self, outcomes: Sequence[Outcome[Any]]) -> None:
         """Keeps what became of a hook's updates; of a single one, where a native event's would be."""
         self.fault = next((each.fault for each in outcomes if each.fault), None)
+        self.provider = _joined(each.update.provider for each in outcomes)
+        self.problem = _joined(each.problem.name for each in outcomes if each.problem)
         if len(outcomes) > 1:
             self.updates = logged(outcomes)
+            self.progress.attempts = max(each.progress.attempts for each in outcomes)
             return
         (only,) = outcomes
-        self.provider, self.dataset, self.progress = only.update.provider, only.update.dataset, only.progress
+        self.dataset, self.progress = only.update.dataset, only.progress
         self.said = only.problem.detail if only.problem else None
 
     def log(self, status: int, problem: Problem | None, project: str | None) -> None:
@@ -73,6 +78,7 @@ class Exchange:
             "provider": self.provider,
             "dataset": self.dataset and self.dataset[:LONGEST],
             "outcome": self.outcome,
+            "problem": problem.name if problem else self.problem,
             "status": status,
             "upstream_status": self.progress.upstream_status,
             "attempts": self.progress.attempts or None,
@@ -98,6 +104,11 @@ class Exchange:
             exc_info=self.fault,
             extra={"fields": {name: value for name, value in entry.items() if value is not None}},
         )
+
+
+def _joined(names: Iterable[str]) -> str | None:
+    """One value of a metric's label: `apify+data.world`."""
+    return "+".join(sorted(set(names))) or None
 
 
 def _level(status: int) -> int:

@@ -62,6 +62,7 @@ def logged(outcomes: Sequence[Outcome[Any]]) -> list[dict[str, Any]]:
                 ("status", each.problem.status if each.problem else getattr(each.given, "status", None)),
                 ("upstream_status", each.progress.upstream_status),
                 ("attempts", each.progress.attempts or None),
+                ("problem", each.problem.name if each.problem else None),
                 ("detail", each.problem.detail[:LONGEST] if each.problem else None),
             )
             if value is not None

@@ -40,6 +40,11 @@ class Problem:
     upstream: Upstream | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def name(self) -> str:
+        """What the log calls it."""
+        return self.type.removeprefix(TYPE_PREFIX)
+
 
 class UpstreamSchema(Schema):
     """The platform's side of a problem."""

@@ -321,7 +321,10 @@ def test_two_updates_in_order(hooked: Relay) -> None:
     ]
     assert hooked.cloud.data_world.datasets[payload["record"]]["summary"] == "Built 2026-11-22."
     entry = hooked.logged(answer.headers["Relay-Delivery"])
-    assert "provider" not in entry
+    # As one value of a metric's label; the datasets are those of the updates alone.
+    assert (entry["provider"], entry["attempts"]) == ("apify+data.world", 1)
+    assert "dataset" not in entry
+    assert "problem" not in entry
     assert entry["updates"] == [
         {"provider": "apify", "dataset": payload["dataset"], "status": 200, "upstream_status": 200, "attempts": 1},
         {"provider": "data.world", "dataset": payload["record"], "status": 200, "upstream_status": 200, "attempts": 1},
@@ -356,7 +359,11 @@ def test_one_that_fails_does_not_stop_the_other(hooked: Relay) -> None:
     assert (done["status"], done["body"]) == (200, {"message": "Dataset successfully updated."})
     entry = hooked.logged(answer.headers["Relay-Delivery"])
     assert (entry["severity"], entry["outcome"], entry["status"]) == ("ERROR", "failed", 502)
-    assert [each["status"] for each in entry["updates"]] == [404, 200]
+    assert [(each["status"], each.get("problem")) for each in entry["updates"]] == [
+        (404, "upstream-refused"),
+        (200, None),
+    ]
+    assert entry["problem"] == "upstream-refused"
 
 
 @pytest.mark.parametrize(

@@ -582,6 +582,7 @@ def test_a_fault_of_ours_is_an_answer_and_one_entry_without_secrets(launch: Laun
     assert_problem(answer, 500, "unexpected")
     entry = relay.logged(run)
     assert (entry["severity"], entry["outcome"], entry["status"]) == ("ERROR", "failed", 500)
+    assert entry["problem"] == "unexpected"
     assert "RuntimeError" in entry["stack_trace"]
     assert "LookupError" in entry["stack_trace"]
     assert "faulty.py" in entry["stack_trace"]
