@@ -26,7 +26,7 @@ class Call:
     method: str
     path: str
     query: str
-    body: bytes
+    body: bytes = field(repr=False)
 
     def json(self) -> Any:
         return json.loads(self.body)
@@ -37,12 +37,13 @@ class GoogleCloud:
     """One project, empty at first; `address` is where the function that is deployed answers."""
 
     address: str
-    calls: list[Call] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list, repr=False)
     accounts: set[str] = field(default_factory=set)
     #: From a resource's path to its policy's bindings.
     policies: dict[str, dict[str, Any]] = field(default_factory=dict)
-    secrets: dict[str, list[str]] = field(default_factory=dict)
+    secrets: dict[str, list[str]] = field(default_factory=dict, repr=False)
     service: dict[str, Any] | None = None
+    generation: int = 0
     sink: dict[str, Any] = field(default_factory=lambda: {"name": "_Default", "destination": "x", "filter": ""})
     buckets: set[str] = field(default_factory=set)
     upload: bytes = b""
@@ -120,7 +121,11 @@ class GoogleCloud:
             ("GET", r"/storage/v1/b", lambda _: {"items": [self._bucket(each) for each in self.buckets]}),
             ("POST", r"/storage/v1/b", self._create_bucket),
             ("*", r"/(?:resumable/)?upload/storage/v1/b/([^/]+)/o", self._store),
-            ("GET", rf"/v1/projects/{number}/locations/[a-z0-9-]+/repositories/.*", lambda _: {"name": "r", "format": "DOCKER"}),
+            (
+                "GET",
+                rf"/v1/projects/{number}/locations/[a-z0-9-]+/repositories/.*",
+                lambda _: {"name": "r", "format": "DOCKER"},
+            ),
             ("POST", rf"/v2/projects/{PROJECT}/locations/([a-z0-9-]+)/builds:submit", self._submit),
             ("GET", rf"/apis/serving.knative.dev/v1/namespaces/{PROJECT}/services/[^/]+", lambda _: self._service()),
             ("POST", rf"/apis/serving.knative.dev/v1/namespaces/{PROJECT}/services", self._deploy),
@@ -138,7 +143,11 @@ class GoogleCloud:
         return self.policies[path]
 
     def _list_accounts(self) -> Any:
-        return {"accounts": [{"email": each, "name": f"projects/{PROJECT}/serviceAccounts/{each}"} for each in self.accounts]}
+        return {
+            "accounts": [
+                {"email": each, "name": f"projects/{PROJECT}/serviceAccounts/{each}"} for each in self.accounts
+            ]
+        }
 
     def _create_account(self, call: Call) -> Any:
         email = f"{call.json()['accountId']}@{PROJECT}.iam.gserviceaccount.com"
@@ -158,11 +167,18 @@ class GoogleCloud:
 
     def _list_versions(self, _: Call, name: str) -> Any:
         count = len(self.secrets[name])
-        return {"versions": [{"name": f"projects/{NUMBER}/secrets/{name}/versions/{count}", "state": "ENABLED"}] * bool(count)}
+        return {
+            "versions": [{"name": f"projects/{NUMBER}/secrets/{name}/versions/{count}", "state": "ENABLED"}]
+            * bool(count)
+        }
 
     def _add_version(self, call: Call, name: str) -> Any:
         self.secrets[name].append(base64.b64decode(call.json()["payload"]["data"]).decode())
-        return {"name": f"projects/{NUMBER}/secrets/{name}/versions/{len(self.secrets[name])}", "state": "ENABLED", "clientSpecifiedPayloadChecksum": True}
+        return {
+            "name": f"projects/{NUMBER}/secrets/{name}/versions/{len(self.secrets[name])}",
+            "state": "ENABLED",
+            "clientSpecifiedPayloadChecksum": True,
+        }
 
     def _access(self, _: Call, name: str) -> Any:
         data = self.secrets[name][-1].encode()
@@ -190,8 +206,14 @@ class GoogleCloud:
 
     def _submit(self, _: Call, region: str) -> Any:
         name = f"projects/{NUMBER}/locations/{region}/builds/b1"
-        metadata = {"@type": "type.googleapis.com/google.devtools.cloudbuild.v1.BuildOperationMetadata", "build": {"name": name, "id": "b1", "projectId": PROJECT, "status": "SUCCESS"}}
-        return {"buildOperation": {"name": "operations/build/b1", "metadata": metadata}, "baseImageUri": f"{region}-base"}
+        metadata = {
+            "@type": "type.googleapis.com/google.devtools.cloudbuild.v1.BuildOperationMetadata",
+            "build": {"name": name, "id": "b1", "projectId": PROJECT, "status": "SUCCESS"},
+        }
+        return {
+            "buildOperation": {"name": "operations/build/b1", "metadata": metadata},
+            "baseImageUri": f"{region}-base",
+        }
 
     def _built(self) -> Any:
         build = {
@@ -205,6 +227,7 @@ class GoogleCloud:
 
     def _deploy(self, call: Call) -> Any:
         self.service = call.json()
+        self.generation += 1
         return self._service()
 
     def _service(self) -> Any:
@@ -213,7 +236,8 @@ class GoogleCloud:
         service = json.loads(json.dumps(self.service))
         name = service["metadata"]["name"]
         service["metadata"] |= {"generation": 1, "resourceVersion": "a", "namespace": NUMBER}
-        service["spec"]["template"].setdefault("metadata", {}).setdefault("name", f"{name}-00001")
+        service["spec"]["template"].setdefault("metadata", {}).setdefault("name", f"{name}-{self.generation:05}")
+        service["spec"].setdefault("traffic", [{"latestRevision": True, "percent": 100}])
         ready = [{"type": kind, "status": "True"} for kind in ("Ready", "ConfigurationsReady", "RoutesReady")]
         revision = service["spec"]["template"]["metadata"]["name"]
         service["status"] = {

@@ -27,7 +27,9 @@ SETTINGS=() EXTRA=()
 while [ $# -gt 0 ]; do
     case $1 in
         --project | --region | --service | --concurrency | --set)
-            [ $# -ge 2 ] || { echo "$1 needs a value." >&2; exit 2; } ;;
+            case ${2:-} in
+                '' | --*) echo "$1 needs a value." >&2; exit 2 ;;
+            esac ;;
     esac
     case $1 in
         --project) PROJECT=$2; shift ;;
@@ -91,7 +93,7 @@ explain() {
     elif grep -qiE 'billing' "$ERRORS"; then
         die "The project $PROJECT has no billing account: https://console.cloud.google.com/billing/linkedaccount?project=$PROJECT"
     elif grep -qiE 'permission|forbidden|\b403\b' "$ERRORS"; then
-        die "Your account may not do this. Ask who owns the project for: $1"
+        die "Your account may not do this (or there is no such project). Ask who owns the project for: $1"
     fi
     die "The step failed: what gcloud says is above. To go on from here, run this again."
 }
@@ -116,7 +118,7 @@ look() {
     # On stderr, since what it says is what is there: nothing.
     if $DRY_RUN; then shown "$@" >&2; return; fi
     "$@" 2>"$ERRORS" && return
-    grep -qiE 'NOT_FOUND|cannot find|could not be found' "$ERRORS" || explain "$role"
+    grep -qiE 'NOT_FOUND|not found|cannot find|could not be found' "$ERRORS" || explain "$role"
 }
 
 command -v gcloud >/dev/null || $DRY_RUN || die "gcloud is not here: https://cloud.google.com/sdk/docs/install"

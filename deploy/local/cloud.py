@@ -10,7 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -86,13 +86,14 @@ class Function:
         log: IO[Any] | int | None = None,
         cwd: Path = ROOT,
         environ: Mapping[str, str] | None = None,
+        command: Sequence[str] = (sys.executable, "-m", "functions_framework", "--target", "relay"),
     ) -> None:
         """`settings`, and `environ`, are all that the function sees, but for what a process needs to run."""
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         needed = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "functions_framework", "--target", "relay", "--host", "127.0.0.1"],
+            [*command, "--host", "127.0.0.1"],
             cwd=cwd,
             env={**needed, **(environ or {}), "PORT": str(self.port), "PYTHONUNBUFFERED": "1", **settings},
             stdout=log,
