@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -178,3 +179,42 @@ def test_a_mounted_secret_that_was_replaced(launch: Launch, own_cloud: Cloud, tm
     assert relay.post(event(relay)).status_code == 200
     path.write_text(rotate(own_cloud))
     assert relay.post(event(relay)).status_code == 200
+
+
+def test_a_senders_secret_rotated_under_load_fails_no_event(launch: Launch, own_cloud: Cloud) -> None:
+    """As the runbook does it: both are accepted, the sender changes over, the old one goes. Three revisions."""
+    old, new = own_cloud.relay_secret, unique("new-secret")
+    own_cloud.secret_manager.add_version(secret_name("relay-secret-2"), new)
+    revision = launch(on=own_cloud, THREADS="16")
+    serving, secret = [revision], [old]
+    statuses: dict[tuple[int, str], list[int]] = defaultdict(list)
+    over = threading.Event()
+
+    def send(body: dict[str, Any]) -> None:
+        while not over.wait(0.01):
+            relay, used = serving[-1], secret[-1]
+            answer = relay.post(body, headers={"Authorization": f"Bearer {used}"})
+            statuses[serving.index(relay), used].append(answer.status_code)
+
+    def replace(settings: str) -> None:
+        """A new revision: when it is up it gets what comes now; the one before ends when it has nothing to do."""
+        serving.append(launch(on=own_cloud, THREADS="16", RELAY_SECRET=settings))
+        time.sleep(0.5)
+        serving[-2].function.stop()
+
+    with ThreadPoolExecutor(6) as pool:
+        sending = [pool.submit(send, event(revision)) for _ in range(6)]
+        time.sleep(0.5)
+        replace("relay-secret,relay-secret-2")
+        time.sleep(0.5)
+        secret.append(new)
+        time.sleep(0.5)
+        replace("relay-secret-2")
+        time.sleep(0.5)
+        over.set()
+        for each in sending:
+            each.result()
+    assert set(statuses) == {(0, old), (1, old), (1, new), (2, new)}
+    assert all(len(each) > 20 for each in statuses.values())
+    assert {status for each in statuses.values() for status in each} == {200}
+    assert serving[-1].post(event(revision)).status_code == 401
