@@ -172,8 +172,8 @@ def test_queries_are_kept_out_of_the_request_log(deployment: Deployment) -> None
     (exclusion,) = deployment.cloud.sink["exclusions"]
     assert exclusion["name"] == "dataset-relay-queries"
     assert exclusion["filter"] == (
-        'resource.type="cloud_run_revision" AND resource.labels.service_name="dataset-relay" '
-        'AND log_id("run.googleapis.com/requests") AND httpRequest.requestUrl:"?"'
+        'log_id("run.googleapis.com/requests") AND resource.type="cloud_run_revision" '
+        'AND resource.labels.service_name="dataset-relay" AND httpRequest.requestUrl=~"[?]|%3[Ff]"'
     )
 
 

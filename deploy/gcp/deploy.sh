@@ -274,7 +274,8 @@ if ! $CODE_ONLY; then
     done 3<<<"$SECRETS"
 
     step "the platform's request log: without what has a query, which can hold a sender's secret (?token=)"
-    EXCLUSION="name=$SERVICE-queries,filter=resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"$SERVICE\" AND log_id(\"run.googleapis.com/requests\") AND httpRequest.requestUrl:\"?\""
+    # %3F: who encodes the question mark gets a 404, and has sent the secret all the same.
+    EXCLUSION="name=$SERVICE-queries,filter=log_id(\"run.googleapis.com/requests\") AND resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"$SERVICE\" AND httpRequest.requestUrl=~\"[?]|%3[Ff]\""
     FOUND=$(look 'roles/logging.configWriter on the project' "${GCLOUD[@]}" logging sinks describe _Default --format 'value(exclusions.name)')
     if ! grep -qwF -- "$SERVICE-queries" <<<"$FOUND"; then
         call 'roles/logging.configWriter on the project' "${GCLOUD[@]}" logging sinks update _Default --add-exclusion "$EXCLUSION"
