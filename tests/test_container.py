@@ -15,7 +15,7 @@ import time
 import tomllib
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,20 +141,23 @@ class Image:
         return {**inside, "HOST": "127.0.0.1", **settings, **self.needed}
 
     @contextmanager
-    def running(self, cloud: Cloud, settings: Mapping[str, str]) -> Iterator["Container"]:
-        """The image's command, until SIGTERM; it must have ended well by itself."""
+    def running(
+        self, cloud: Cloud, settings: Mapping[str, str], *, within: Sequence[str] = ()
+    ) -> Iterator["Container"]:
+        """The image's command, until SIGTERM; it must have ended well by itself. `within` goes before it."""
         (command,) = instructions("CMD")
+        user = {} if within else self.user
         upstream = {"APIFY_BASE_URL": cloud.apify.base_url, "DATA_WORLD_BASE_URL": cloud.data_world.base_url}
         environ = self.environ({"PORT": str(free_port()), **upstream, **settings})
         with (self.folder / "log").open("wb") as log:
             process = subprocess.Popen(
-                json.loads(command),
+                [*within, *json.loads(command)],
                 cwd=self.app,
                 env=environ,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                **self.user,
+                **user,
             )
         container = Container(self, process, environ, cloud)
         try:
@@ -293,6 +296,39 @@ def test_the_image_runs_without_a_home_and_without_writing(image: Image) -> None
     assert not container.is_healthy()
     assert sorted(image.app.rglob("*")) == before
     assert not Path(environment()["HOME"]).exists()
+    cloud.stop()
+
+
+#: As `docker run --read-only` does it, in a mount namespace of its own; only /dev/shm can be written there.
+READ_ONLY = "mount --bind / / && mount -o remount,bind,ro / && mount -t tmpfs -o mode=1777 tmpfs /dev/shm"
+
+
+def can_be_read_only() -> bool:
+    if os.geteuid() != 0 or not shutil.which("unshare") or not shutil.which("setpriv"):
+        return False
+    told = ["unshare", "--mount", "sh", "-c", f"{READ_ONLY} && touch /dev/shm/x && ! touch /tmp/read-only-probe"]
+    return subprocess.run(told, capture_output=True, timeout=10).returncode == 0
+
+
+@pytest.mark.skipif(
+    not can_be_read_only(),
+    reason="LOUD: no mount namespaces for us; that the image runs with a read-only root file system is NOT checked",
+)
+def test_the_image_runs_with_a_read_only_root(image: Image) -> None:
+    cloud = Cloud().start()
+    drop = "exec setpriv --reuid {user} --regid {group} --clear-groups --bounding-set -all --no-new-privs".format(
+        **image.user
+    )
+    settings = {
+        "APIFY_TOKEN": "env:MY_TOKEN",
+        "MY_TOKEN": cloud.apify_token,
+        "RELAY_SECRET": "env:MY_SECRET",
+        "MY_SECRET": cloud.relay_secret,
+    }
+    within = ["unshare", "--mount", "sh", "-c", f'{READ_ONLY} && cd {image.app} && {drop} "$@"', "sh"]
+    with image.running(cloud, settings, within=within) as container:
+        container.update()
+        assert container.user_id() == image.user["user"]
     cloud.stop()
 
 
