@@ -227,13 +227,21 @@ def readable_by_all(path: Path) -> bool:
     return all(each.stat().st_mode & stat.S_IXOTH for each in (path, *path.parents))
 
 
+def placed(source: str, target: str) -> None:
+    """A second name for a file, or a copy: 150 MB are many for a test."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
 def interpreter(folder: Path) -> tuple[Path, dict[str, str]]:
     """This Python, or a copy in `folder` where the image's user can't reach it; and the variables that it needs."""
     base, name = Path(sys.base_prefix).resolve(), f"python{sys.version_info[0]}.{sys.version_info[1]}"
     if os.geteuid() != 0 or readable_by_all(base):
         return Path(sys.executable).resolve(), {}
     unneeded = shutil.ignore_patterns("test", "site-packages", "config-*", "idlelib", "tkinter", "ensurepip", "lib2to3")
-    shutil.copytree(base / "lib" / name, folder / "lib" / name, ignore=unneeded)
+    shutil.copytree(base / "lib" / name, folder / "lib" / name, ignore=unneeded, copy_function=placed)
     (folder / "bin").mkdir()
     shutil.copy2(Path(sys.executable).resolve(), folder / "bin" / name)
     for library in (base / "lib").glob("libpython*"):
@@ -252,7 +260,7 @@ def install(environment: Path) -> None:
         for file in files or ():
             if ".." not in file.parts and Path(str(file.locate())).exists():
                 (packages / file).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(str(file.locate()), packages / file)
+                placed(str(file.locate()), str(packages / file))
     script = environment / "bin/functions-framework"
     (entry,) = importlib.metadata.entry_points(group="console_scripts", name="functions-framework")
     script.write_text(f"#!{environment}/bin/python\nfrom {entry.module} import {entry.attr}\n{entry.attr}()\n")
