@@ -1,5 +1,6 @@
 """Runs `gcloud`, and what calls it, against `tests.google_cloud` instead of Google."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -69,3 +70,15 @@ def run(
         env=environment(folder, cloud, **(variables or {})),
         cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=180,
     )  # fmt: skip
+
+
+def lint(line: str, folder: Path) -> str | None:
+    """What gcloud has against a command: an unknown flag, a wrong choice; None: nothing."""
+    assert GCLOUD
+    done = subprocess.run(
+        [GCLOUD, "meta", "lint-gcloud-commands", "--command-string", line],
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), "CLOUDSDK_CONFIG": str(folder)},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    (judged,) = json.loads(done.stdout)
+    return None if judged["success"] is True else str(judged["error_message"])
