@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from deploy.local.cloud import ROOT
-from tests.test_project import READ_ME
+from tests.test_project import DEPLOY_SH, READ_ME
 
 BIN = Path(sys.executable).parent
 FOLDER = ROOT / ".github"
@@ -102,7 +102,7 @@ def test_the_variables_are_said_where_they_are_used() -> None:
 
 def test_the_pythons_are_those_that_are_promised() -> None:
     least = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"].removeprefix(">=")
-    (deployed,) = {f"{major}.{minor}" for major, minor in re.findall(r"--base-image python(\d)(\d+)", READ_ME)}
+    (deployed,) = {f"{major}.{minor}" for major, minor in re.findall(r"--base-image python(\d)(\d+)", DEPLOY_SH)}
     tested = JOBS["ci:test"]["strategy"]["matrix"]["python"]
     first, last = (int(version.partition(".")[2]) for version in (least, deployed))
     assert tested == [f"3.{minor}" for minor in range(first, last + 1)]
@@ -151,5 +151,4 @@ def test_dependabot_looks_where_there_is_something() -> None:
     assert watched | set(pip["exclude-paths"]) == compiled
     assert list((ROOT / by_kind["docker"]["directory"].strip("/")).glob("Dockerfile"))
     terraform = ROOT / by_kind["terraform"]["directory"].strip("/")
-    if terraform.parent.exists():
-        assert list(terraform.glob("*.tf"))
+    assert list(terraform.glob("*.tf"))

@@ -25,7 +25,7 @@ import pytest
 import yaml
 
 from deploy.local.cloud import ROOT, Cloud, free_port
-from tests.test_project import READ_ME, pins
+from tests.test_project import DEPLOY_SH, READ_ME, pins
 
 DOCKERFILE = ROOT / "deploy/Dockerfile"
 BIN = Path(sys.executable).parent
@@ -71,7 +71,7 @@ def test_the_labels_are_true() -> None:
     image = labels["org.opencontainers.image.base.name"].removeprefix("docker.io/library/")
     assert {text.split()[0].partition("@")[0] for text in instructions("FROM")} == {image}
     # The Python that the function is deployed with on Google, too.
-    (python,) = re.findall(r"--base-image python(\d)(\d+)", READ_ME)
+    (python,) = re.findall(r"--base-image python(\d)(\d+)", DEPLOY_SH)
     assert image.startswith(f"python:{'.'.join(python)}-slim")
 
 

@@ -132,6 +132,7 @@ def test_the_platform_sees_which_framework_it_is() -> None:
 
 
 READ_ME = (ROOT / "README.md").read_text()
+DEPLOY_SH = (ROOT / "deploy/gcp/deploy.sh").read_text()
 
 
 def test_the_readme_has_every_setting_and_its_default() -> None:
