@@ -13,8 +13,8 @@ locals {
     } : key => "${local.this_service} AND metric.type=\"run.googleapis.com/${name}\""
   }
 
-  # How each chart is drawn, over which period a point is reckoned, by which label lines stay apart, and where an alert's
-  # threshold is. A line is a filter, and how the series that it finds become one.
+  # How each chart is drawn, over which period a point is reckoned, by which label lines stay apart, and where an
+  # alert's threshold is. A line is a filter, and how the series that it finds become one.
   charts = [
     {
       title = "Deliveries by outcome"

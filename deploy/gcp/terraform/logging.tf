@@ -174,8 +174,9 @@ resource "google_logging_metric" "busy" {
 }
 
 # Senders that can set nothing but a URL (Airbyte, url-token) have their secret in it, and the request log holds whole
-# URLs. Every query is left out: ?token= can be spelt in many ways (%74oken=). Also %3F: a sender that encodes the question
-# mark gets a 404, and has sent its secret all the same. Our own line says the same without the query, so nothing is lost.
+# URLs. Every query is left out: ?token= can be spelt in many ways (%74oken=). Also %3F: a sender that encodes the
+# question mark gets a 404, and has sent its secret all the same. Our own line says the same without the query, so
+# nothing is lost.
 # This is about the _Default sink: another one, of the project, a folder or an organisation, needs its own exclusion.
 # https://cloud.google.com/logging/docs/export/configure_export_v2
 resource "google_logging_project_exclusion" "queries" {
