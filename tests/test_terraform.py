@@ -357,7 +357,7 @@ def test_dashboard_and_alerts_use_the_metrics_that_there_are(everything: Plan) -
 
 
 def test_every_validation_is_seen_to_refuse() -> None:
-    refusals = re.findall(r"var\.(\w+)", "".join(
+    refusals = re.findall(r"var\.(\w+)", " ".join(
         re.findall(r"expect_failures = \[(.*?)\]", (SOURCE / "tests/variables.tftest.hcl").read_text(), re.DOTALL)
     ))  # fmt: skip
     blocks = re.findall(

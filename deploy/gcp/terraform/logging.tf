@@ -6,7 +6,7 @@
 locals {
   this_service = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${var.service_name}\""
 
-  # Requests that were about an event, but for dry runs: a line without an outcome is GET /health's, or the server's.
+  # Every request has an outcome but those of GET /health and GET /openapi.json. A dry run delivers nothing.
   deliveries = "${local.this_service} AND jsonPayload.outcome:* AND NOT jsonPayload.dry_run=true"
   # Those that reached out to a platform or meant to; what strangers try on a public address isn't among them.
   tried = "${local.deliveries} AND jsonPayload.outcome=(\"delivered\" OR \"failed\")"
