@@ -29,6 +29,7 @@ PYTHON = next(
     ),
     None,
 )
+HAS_SCHEMA = CHECK.exists() and PYTHON is not None
 
 pytestmark = pytest.mark.skipif(
     TERRAFORM is None, reason="LOUD: terraform is not on this machine; deploy/gcp/terraform is NOT checked"
@@ -57,9 +58,10 @@ def terraform(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
     """Runs terraform in a copy of the folder, and gives what it says on stdout."""
     folder = tmp_path_factory.mktemp("terraform") / "copy"
     shutil.copytree(SOURCE, folder, ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*", "*.tfvars"))
-    with_schema = [str(PYTHON), str(CHECK), "--"] if CHECK.exists() and PYTHON else []
+    with_schema = [str(PYTHON), str(CHECK), "--"] if HAS_SCHEMA else []
     # A plan of what isn't there yet asks Google nothing; the provider wants credentials all the same.
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
+    own = ("TF_VAR_", "TF_CLI_ARGS", "TF_WORKSPACE", "TF_DATA_DIR")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     environ |= {"CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1", "GOOGLE_OAUTH_ACCESS_TOKEN": "none"}
 
     def run(*arguments: str, expected: int = 0) -> str:
@@ -246,7 +248,7 @@ def test_no_secret_is_in_a_plan(everything: Plan) -> None:
 
 def test_what_code_deployments_and_rollbacks_did_stays(terraform: Terraform, tmp_path: Path) -> None:
     """Applied to nothing, where there is a schema to stand in for Google; then as gcloud would have left it."""
-    if not CHECK.exists():
+    if not HAS_SCHEMA:
         pytest.skip("LOUD: without TERRAFORM_CHECK, that an apply leaves deployed code alone is NOT checked")
     state = tmp_path / "terraform.tfstate"
     common = ("-input=false", "-no-color", f"-state={state}", f"-var=project={PROJECT}", "-var=metric_wait_seconds=0")
