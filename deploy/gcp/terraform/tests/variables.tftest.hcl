@@ -1,5 +1,5 @@
-# Each validation refuses what it is there to refuse: a value that is let through fails its run. Several stand in one run
-# for the time that it takes, and what looks at another variable stands apart from that one.
+# Each validation refuses what it is there to refuse: a value that is let through fails its run. Several stand in one
+# run for the time that it takes, and what looks at another variable stands apart from that one.
 
 mock_provider "google" {}
 
