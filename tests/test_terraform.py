@@ -231,7 +231,7 @@ def test_every_grant(minimal: Plan, everything: Plan) -> None:
         ("roles/iam.serviceAccountUser", "dataset-relay-deploy", "account dataset-relay-build"),
         (
             "roles/iam.workloadIdentityUser",
-            "workload identity pool dataset-relay-github",
+            "workload identity pool dataset-relay",
             "account dataset-relay-deploy",
         ),
     }

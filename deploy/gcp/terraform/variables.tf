@@ -367,7 +367,7 @@ variable "github_ref" {
 variable "github_pool" {
   description = "The id of the workload identity pool. Of one that was deleted the id stays taken for 30 days."
   type        = string
-  default     = "dataset-relay-github"
+  default     = "dataset-relay"
   nullable    = false
 
   validation {

@@ -6,7 +6,7 @@ mock_provider "google" {
 
   mock_resource "google_iam_workload_identity_pool" {
     defaults = {
-      name = "projects/1/locations/global/workloadIdentityPools/dataset-relay-github"
+      name = "projects/1/locations/global/workloadIdentityPools/dataset-relay"
     }
   }
 }
@@ -137,7 +137,7 @@ run "github_by_name" {
     condition = (
       google_service_account_iam_member.github_workflow[0].role == "roles/iam.workloadIdentityUser" &&
       google_service_account_iam_member.github_workflow[0].member == join("/", [
-        "principalSet://iam.googleapis.com", "projects/1/locations/global/workloadIdentityPools/dataset-relay-github",
+        "principalSet://iam.googleapis.com", "projects/1/locations/global/workloadIdentityPools/dataset-relay",
         "attribute.repository/acme/relay",
       ])
     )
