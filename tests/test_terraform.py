@@ -400,11 +400,14 @@ def test_the_example_can_be_used(terraform: Terraform, tmp_path: Path) -> None:
 def test_commands_that_add_values_tell_nobody(minimal: Plan) -> None:
     commands = minimal["planned_values"]["outputs"]["secret_commands"]["value"]
     assert set(commands) == {"apify-token", "data-world-token", "relay-secret"}
+    value = r" made *  \"up' \n$HOME "
     for name, command in commands.items():
+        # As `terraform output` shows it, it can be pasted.
+        assert json.dumps(command) == f'"{command}"'
         done = subprocess.run(
-            ["bash", "-c", f"gcloud() {{ printf '[%s]' \"$*\"; cat; }}; {command}; echo; echo \"left: $VALUE\""],
-            input="made up\n", capture_output=True, text=True, timeout=10, check=True,
+            ["bash", "-c", f'gcloud() {{ printf "[%s]" "$*"; cat; }}; {command}; echo; echo "left: ${{VALUE-}}"'],
+            input=f"{value}\n", capture_output=True, text=True, timeout=10, check=True,
         )  # fmt: skip
         assert (
-            done.stdout == f"{name}: \n[secrets versions add {name} --project {PROJECT} --data-file=-]made up\nleft: \n"
+            done.stdout == f"{name}: [secrets versions add {name} --project {PROJECT} --data-file=-]{value}\nleft: \n"
         )

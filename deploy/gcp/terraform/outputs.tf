@@ -15,13 +15,13 @@ output "build_account" {
 
 output "secret_commands" {
   description = "Commands, in bash, that ask for a secret's value without showing it, and add it as the newest version."
+  # Without double quotes or backslashes: `terraform output` shows those with a backslash before them, and pasted like
+  # that they would be a part of the secret. IFS and -f keep the value whole instead.
   value = {
-    for name in local.secrets : name => join("; ", [
-      "printf '%s: ' '${name}'",
-      "read -rs VALUE",
-      "echo",
-      "printf '%s' \"$VALUE\" | gcloud secrets versions add '${name}' --project '${var.project}' --data-file=-",
-      "unset VALUE",
+    for name in local.secrets : name => join(" ", [
+      "printf '${name}: ';",
+      "(IFS=; set -f; read -rs VALUE; printf %s $VALUE) |",
+      "gcloud secrets versions add '${name}' --project '${var.project}' --data-file=-",
     ])
   }
 }
