@@ -1,0 +1,62 @@
+# GitHub's workflow deploys the code without a key that could be lost: its own token of a few minutes is exchanged. Only
+# with github_repository.
+# https://cloud.google.com/iam/docs/workload-identity-federation-with-deployment-pipelines
+
+locals {
+  with_github = var.github_repository != null
+  github_email = one([
+    for account in google_service_account.github : "${account.account_id}@${var.project}.iam.gserviceaccount.com"
+  ])
+
+  github_condition = (
+    var.github_repository_id == null
+    ? "assertion.repository == '${coalesce(var.github_repository, "-")}'"
+    : "assertion.repository_id == '${coalesce(var.github_repository_id, "-")}'"
+  )
+  github_who = (
+    var.github_repository_id == null
+    ? "attribute.repository/${coalesce(var.github_repository, "-")}"
+    : "attribute.repository_id/${coalesce(var.github_repository_id, "-")}"
+  )
+}
+
+resource "google_service_account" "github" {
+  count = local.with_github ? 1 : 0
+
+  project      = var.project
+  account_id   = var.github_account
+  display_name = "Dataset Relay: GitHub deploys the code"
+  depends_on   = [google_project_service.api]
+}
+
+resource "google_iam_workload_identity_pool" "github" {
+  count = local.with_github ? 1 : 0
+
+  project                   = var.project
+  workload_identity_pool_id = var.github_pool
+  display_name              = "Dataset Relay: GitHub"
+  depends_on                = [google_project_service.api]
+}
+
+resource "google_iam_workload_identity_pool_provider" "github" {
+  count = local.with_github ? 1 : 0
+
+  project                            = var.project
+  workload_identity_pool_id          = google_iam_workload_identity_pool.github[0].workload_identity_pool_id
+  workload_identity_pool_provider_id = "github"
+  display_name                       = "GitHub Actions"
+
+  # All of GitHub signs with this issuer: without the condition any repository's token would be taken.
+  # https://docs.github.com/en/actions/reference/security/oidc
+  attribute_condition = "${local.github_condition} && assertion.ref == '${var.github_ref}'"
+  attribute_mapping = {
+    "google.subject"          = "assertion.sub"
+    "attribute.repository"    = "assertion.repository"
+    "attribute.repository_id" = "assertion.repository_id"
+    "attribute.ref"           = "assertion.ref"
+  }
+
+  oidc {
+    issuer_uri = "https://token.actions.githubusercontent.com"
+  }
+}

@@ -1,0 +1,225 @@
+# Each validation refuses what it is there to refuse: a value that is let through fails its run. Several stand in one
+# run for the time that it takes, and what looks at another variable stands apart from that one.
+
+mock_provider "google" {}
+
+variables {
+  project = "my-project"
+}
+
+run "by_itself_1" {
+  command = plan
+  variables {
+    project                 = "My_Project"
+    region                  = "europe"
+    service_name            = "Relay"
+    image                   = "hello world"
+    runtime_account         = "relay"
+    apify_token_secret      = "projects/p/secrets/s"
+    data_world_token_secret = "data world"
+    relay_secrets           = ["relay-secret", "a/b"]
+    hook_secrets            = [""]
+    secret_locations        = ["Europe"]
+    concurrency             = 0
+    timeout_seconds         = 3601
+    cpu                     = "0.5"
+    memory                  = "512M"
+    max_instances           = 101
+    github_repository       = "https://github.com/acme/relay"
+    github_ref              = "main"
+    github_pool             = "gcp-pool"
+    alert_emails            = ["data-team"]
+    notification_channels   = ["123"]
+    runbook                 = "deploy/gcp/RUNBOOK.md#failures"
+    failure_count           = -1
+    failure_share           = 1
+    latency_p95_ms          = 60001
+    busy_count              = 0.5
+    metric_wait_seconds     = 601
+  }
+  expect_failures = [
+    var.project,
+    var.region,
+    var.service_name,
+    var.image,
+    var.runtime_account,
+    var.apify_token_secret,
+    var.data_world_token_secret,
+    var.relay_secrets,
+    var.hook_secrets,
+    var.secret_locations,
+    var.concurrency,
+    var.timeout_seconds,
+    var.cpu,
+    var.memory,
+    var.max_instances,
+    var.github_repository,
+    var.github_ref,
+    var.github_pool,
+    var.alert_emails,
+    var.notification_channels,
+    var.runbook,
+    var.failure_count,
+    var.failure_share,
+    var.latency_p95_ms,
+    var.busy_count,
+    var.metric_wait_seconds,
+  ]
+}
+
+run "by_itself_2" {
+  command = plan
+  variables {
+    project                 = "example.com:project"
+    apify_token_secret      = "apify_api_MadeUpMadeUpMadeUpMadeUp"
+    data_world_token_secret = "eyJhbGciOiJIUzUxMiJ9"
+    relay_secrets           = ["whsec_bWFkZSB1cA"]
+    hook_secrets            = ["0123456789abcdef0123456789abcdef"]
+    concurrency             = 1001
+    memory                  = "128Mi"
+    github_ref              = "refs/heads/main' || true || '"
+  }
+  expect_failures = [
+    var.project,
+    var.apify_token_secret,
+    var.data_world_token_secret,
+    var.relay_secrets,
+    var.hook_secrets,
+    var.concurrency,
+    var.memory,
+    var.github_ref,
+  ]
+}
+
+run "by_itself_3" {
+  command = plan
+  variables {
+    concurrency = 1.5
+    memory      = "33Gi"
+  }
+  expect_failures = [
+    var.concurrency,
+    var.memory,
+  ]
+}
+
+run "what_looks_at_another_1" {
+  command = plan
+  variables {
+    github_repository    = "acme/relay"
+    build_account        = "Build-Account"
+    settings             = { THREADS = "8" }
+    min_instances        = -1
+    github_repository_id = "acme"
+  }
+  expect_failures = [
+    var.build_account,
+    var.settings,
+    var.min_instances,
+    var.github_repository_id,
+  ]
+}
+
+run "what_looks_at_another_2" {
+  command = plan
+  variables {
+    build_account = "dataset-relay"
+    settings      = { RELAY_SECRET = "relay-secret" }
+    min_instances = 11
+  }
+  expect_failures = [
+    var.build_account,
+    var.settings,
+    var.min_instances,
+  ]
+}
+
+run "what_looks_at_another_3" {
+  command = plan
+  variables {
+    settings = { RELAY_ALLOW_UNAUTHENTICATED = "true" }
+  }
+  expect_failures = [
+    var.settings,
+  ]
+}
+
+run "what_looks_at_another_4" {
+  command = plan
+  variables {
+    settings = { RELAY_DEADLINE = "8" }
+  }
+  expect_failures = [
+    var.settings,
+  ]
+}
+
+run "what_looks_at_another_5" {
+  command = plan
+  variables {
+    github_account = "x"
+    settings       = { RELAY_CONFIG = "apify_api_MadeUpMadeUpMadeUpMadeUp" }
+  }
+  expect_failures = [
+    var.github_account,
+    var.settings,
+  ]
+}
+
+run "what_looks_at_another_6" {
+  command = plan
+  variables {
+    github_account = "dataset-relay-build"
+    settings       = { LOG_LEVEL = "WARNING" }
+  }
+  expect_failures = [
+    var.github_account,
+    var.settings,
+  ]
+}
+
+run "what_looks_at_another_7" {
+  command = plan
+  variables {
+    settings = { RELAY_DEADLINE_SECONDS = "11" }
+  }
+  expect_failures = [
+    var.settings,
+  ]
+}
+
+run "what_looks_at_another_8" {
+  command = plan
+  variables {
+    settings = { RELAY_DEADLINE_SECONDS = "soon" }
+  }
+  expect_failures = [
+    var.settings,
+  ]
+}
+
+run "what_looks_at_another_9" {
+  command = plan
+  variables {
+    settings = { RELAY_PROVIDER_CONCURRENCY = "32" }
+  }
+  expect_failures = [
+    var.settings,
+  ]
+}
+
+run "a_number_without_a_repository" {
+  command = plan
+  variables {
+    github_repository_id = "123"
+  }
+  expect_failures = [var.github_repository_id]
+}
+
+run "a_timeout_below_the_deadlines" {
+  command = plan
+  variables {
+    timeout_seconds = 26
+  }
+  expect_failures = [var.settings]
+}
