@@ -1,6 +1,7 @@
 """One request on its way: what its answer's headers and its log line say."""
 
 import logging
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from handlers.tries import Progress
 from schemas.event import printable_id
 from schemas.problem import Problem
 from schemas.strict_json import JSON
+
+_QUERY = re.compile(r"(?:\?|%(?:25)*3[fF]).*", re.DOTALL)
 
 
 @dataclass
@@ -69,8 +72,8 @@ class Exchange:
     def log(self, status: int, problem: Problem | None, project: str | None) -> None:
         """Writes the request's line."""
         seconds = time.monotonic() - self.started
-        # The path alone: a query can hold a token.
-        path = self.request.path[:LONGEST]
+        # The path alone: a query can hold a token, also one whose question mark was encoded, and so ended in the path.
+        path = _QUERY.sub("", self.request.path)[:LONGEST]
         entry: dict[str, Any] = {
             "delivery": self.delivery,
             "sender": self.sender,

@@ -22,6 +22,7 @@ from deploy.local.cloud import ROOT, Cloud, Function
 from tests.conftest import Relay, ended, unique
 from tests.gcloud import DEPLOY, WHY_NOT, command, environment, run
 from tests.google_cloud import PROJECT, Call, GoogleCloud
+from tests.test_runbook import permissions
 
 # One worker: the runs stand on each other.
 pytestmark = pytest.mark.xdist_group("gcloud")
@@ -142,15 +143,19 @@ def test_the_first_run(deployment: Deployment) -> None:
 
 @needs_gcloud
 def test_what_is_granted(deployment: Deployment) -> None:
-    service = f"projects/{PROJECT}/locations/europe-west1/services/dataset-relay"
-    assert deployment.cloud.granted() == {
-        ("roles/run.builder", f"serviceAccount:{BUILD}", f"projects/{PROJECT}"),
-        ("roles/run.invoker", "allUsers", service),
-        *(
-            ("roles/secretmanager.secretAccessor", f"serviceAccount:{RUNTIME}", f"projects/{PROJECT}/secrets/{name}")
-            for name in ("relay-secret", "apify-token", "data-world-token")
-        ),
+    """What the runbook's table says, and nothing else; Terraform's are in tests/test_terraform.py."""
+    names = {
+        f"projects/{PROJECT}": "project",
+        f"projects/{PROJECT}/locations/europe-west1/services/dataset-relay": "service dataset-relay",
+        **{f"projects/{PROJECT}/secrets/{name}": f"secret {name}" for name in deployment.cloud.secrets},
     }
+    granted = {
+        (role, member.removeprefix("serviceAccount:").partition("@")[0], names[on])
+        for role, member, on in deployment.cloud.granted()
+    }
+    # A hook's secret is the example's.
+    hooks = ("roles/secretmanager.secretAccessor", "dataset-relay", "secret github-webhook-secret")
+    assert granted | {hooks} == permissions(by="both")
 
 
 @needs_gcloud

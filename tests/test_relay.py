@@ -536,6 +536,15 @@ def test_the_log_line(relay: Relay) -> None:
     assert "do-not-log" not in relay.log_text()
 
 
+@pytest.mark.parametrize("mark", ["%3F", "%3f", "%253F", "%25253f"])
+def test_a_query_whose_question_mark_was_encoded_is_not_logged(relay: Relay, mark: str) -> None:
+    """To the server it is a part of the path: a 404, which has brought the secret all the same."""
+    answer = relay.post({}, path=f"/hooks/airbyte{mark}token=keep-this-out")
+    assert_problem(answer, 404, "not-found")
+    assert relay.logged(answer.headers["Relay-Delivery"])["httpRequest"]["requestUrl"] == "/hooks/airbyte"
+    assert "keep-this-out" not in relay.log_text()
+
+
 def test_outcomes_and_severities(relay: Relay) -> None:
     run = unique("run")
     relay.post(apify_event(relay, id=f"{run}-1", update={}))

@@ -20,6 +20,9 @@ from tests.conftest import Relay, running
 from tests.gcloud import GCLOUD, lint
 from tests.hooks import hook, update, written
 
+# One worker: the log is made once.
+pytestmark = pytest.mark.xdist_group("runbook")
+
 RUNBOOK = ROOT / "deploy/gcp/RUNBOOK.md"
 TEXT = RUNBOOK.read_text()
 #: (what it is for, the code), for each block of code.
@@ -176,14 +179,13 @@ def test_every_link_leads_somewhere() -> None:
 # Who may do what
 
 
-def table() -> list[tuple[str, str, str, str]]:
-    """Role, who, on what, and who grants it, of each row."""
+def permissions(by: str = "") -> set[tuple[str, str, str]]:
+    """Role, who, and on what, of each row of the table; of those that are granted `by` that, or of all."""
     (rows,) = re.findall(r"<!-- test: grants -->\n(.*?)\n\n", TEXT, re.DOTALL)
-    cells = [[each.strip() for each in row.strip("|").split("|")] for row in rows.splitlines()[2:]]
-    plain = [[each.replace("`", "") for each in row] for row in cells]
-    assert all(row[3] for row in plain)
-    return [(row[0], row[1], row[2], row[4]) for row in plain]
+    cells = [[each.strip().replace("`", "") for each in row.strip("|").split("|")] for row in rows.splitlines()[2:]]
+    assert all(why for _, _, _, why, _ in cells)
+    return {(role, who, what) for role, who, what, _, granted_by in cells if by in ("", granted_by)}
 
 
-def granted_by_deploy() -> set[tuple[str, str, str]]:
-    return {row[:3] for row in table() if row[3] == "both"}
+def test_a_permission_is_listed_once() -> None:
+    assert len(permissions()) == len(re.findall(r"^\| `roles/", TEXT, re.MULTILINE))

@@ -16,6 +16,9 @@ from deploy.local.cloud import ROOT
 from schemas.config import ConfigError
 from schemas.problem import RelayError
 from schemas.settings import SettingsError
+from tests.test_project import DEPLOY_SH
+from tests.test_readme import blocks
+from tests.test_runbook import RUNBOOK, permissions
 
 SOURCE = ROOT / "deploy/gcp/terraform"
 TERRAFORM = shutil.which("terraform")
@@ -31,9 +34,13 @@ PYTHON = next(
 )
 HAS_SCHEMA = CHECK.exists() and PYTHON is not None
 
-pytestmark = pytest.mark.skipif(
-    TERRAFORM is None, reason="LOUD: terraform is not on this machine; deploy/gcp/terraform is NOT checked"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        TERRAFORM is None, reason="LOUD: terraform is not on this machine; deploy/gcp/terraform is NOT checked"
+    ),
+    # One worker: the plans are made once.
+    pytest.mark.xdist_group("terraform"),
+]
 
 Terraform = Callable[..., str]
 Plan = Mapping[str, Any]
@@ -235,6 +242,8 @@ def test_every_grant(minimal: Plan, everything: Plan) -> None:
             "account dataset-relay-deploy",
         ),
     }
+    # deploy.sh's are in tests/test_deploy.py.
+    assert permissions() == grants(everything)
     for role, _member, _on in grants(everything):
         assert not re.fullmatch(r"roles/(owner|editor|viewer|.*admin)", role, re.IGNORECASE)
 
@@ -289,6 +298,54 @@ def test_filters_look_at_what_the_log_has(everything: Plan) -> None:
     assert looked_at >= {"outcome", "provider", "hook", "problem", "duration_ms", "attempts", "dry_run"}
     # These become fields of the entry itself, and are not to be found in its payload.
     assert looked_at <= written - {"httpRequest"}
+
+
+def test_what_the_runbook_asks_for_is_what_the_alerts_look_at(everything: Plan) -> None:
+    """Its queries are tried on real log lines in tests/test_runbook.py."""
+    text = "".join(re.findall(r"```text\n(.*?)```", RUNBOOK.read_text(), re.DOTALL))
+    asked = set(re.findall(r'jsonPayload\.problem=~"[^"]+"', text))
+    assert len(asked) == 3
+    filters = json.dumps([each["values"] for each in resources(everything)])
+    assert not {each for each in asked if json.dumps(each)[1:-1] not in filters}
+
+
+def test_what_is_kept_out_of_the_request_log_is_what_deploy_sh_keeps_out(everything: Plan) -> None:
+    (exclusion,) = (each["values"] for each in resources(everything, "google_logging_project_exclusion"))
+    name, kept_out = (exclusion[each].replace("dataset-relay", "$SERVICE") for each in ("name", "filter"))
+    assert f"name={name},filter={kept_out}".replace('"', '\\"') in DEPLOY_SH
+
+
+def test_the_readmes_commands(tmp_path: Path) -> None:
+    """From the copy of the example to the code, in a copy of the project; gcloud and deploy.sh only say that they ran."""
+    if not HAS_SCHEMA:
+        pytest.skip("LOUD: without TERRAFORM_CHECK, the README's commands for Terraform are NOT run")
+    (script,) = blocks("terraform")
+    folder = tmp_path / "deploy/gcp/terraform"
+    shutil.copytree(SOURCE, folder, ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*", "*.tfvars"))
+    ran = 'echo "ran $(basename "$0") $*"'
+    programs = {
+        tmp_path / "bin/terraform": f'exec "{PYTHON}" "{CHECK}" -- "{TERRAFORM}" "$@"',
+        tmp_path / "bin/gcloud": ran,
+        tmp_path / "deploy/gcp/deploy.sh": ran,
+    }
+    (tmp_path / "bin").mkdir()
+    for path, code in programs.items():
+        path.write_text(f"#!/bin/sh\n{code}\n")
+        path.chmod(0o755)
+    done = subprocess.run(
+        ["bash", "-e", "-c", script],
+        env={
+            "PATH": f"{tmp_path}/bin:{os.environ['PATH']}",
+            "TF_CLI_ARGS_init": "-backend=false",
+            "TF_CLI_ARGS_apply": "-auto-approve",
+            "TF_VAR_metric_wait_seconds": "0",
+        },
+        cwd=tmp_path, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Apply complete!" in done.stdout
+    assert "gcloud secrets versions add 'relay-secret' --project 'my-project' --data-file=-" in done.stdout
+    assert done.stdout.endswith("ran deploy.sh --code-only\n")
 
 
 def test_filters_name_problems_and_outcomes_that_there_are(everything: Plan) -> None:
