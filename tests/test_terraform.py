@@ -316,7 +316,7 @@ def test_what_is_kept_out_of_the_request_log_is_what_deploy_sh_keeps_out(everyth
 
 
 def test_the_readmes_commands(tmp_path: Path) -> None:
-    """From the copy of the example to the code, in a copy of the project; gcloud and deploy.sh only say that they ran."""
+    """In a copy of the project; gcloud and deploy.sh only say that they ran."""
     if not HAS_SCHEMA:
         pytest.skip("LOUD: without TERRAFORM_CHECK, the README's commands for Terraform are NOT run")
     (script,) = blocks("terraform")
