@@ -315,6 +315,18 @@ def test_what_is_kept_out_of_the_request_log_is_what_deploy_sh_keeps_out(everyth
     assert f"name={name},filter={kept_out}".replace('"', '\\"') in DEPLOY_SH
 
 
+def test_what_deploy_sh_made_can_be_taken_over(minimal: Plan) -> None:
+    """Everything that can't be there twice is imported, by addresses that there are."""
+    (code,) = re.findall(r"<!-- test: import -->\n```sh\n(.*?)```", RUNBOOK.read_text(), re.DOTALL)
+    imported = re.findall(r"terraform import (\S+)", code)
+    (names,) = re.findall(r"for NAME in (.*); do", code)
+    spelt = imported[0].strip('"').replace("\\", "")
+    addresses = {*imported[1:], *(spelt.replace("$NAME", name) for name in names.split())}
+    kinds = ("google_secret_manager_secret", "google_service_account", "google_cloud_run_v2_service",
+             "google_logging_project_exclusion")  # fmt: skip
+    assert addresses == {each["address"] for each in resources(minimal) if each["type"] in kinds}
+
+
 def test_the_readmes_commands(tmp_path: Path) -> None:
     """In a copy of the project; gcloud and deploy.sh only say that they ran."""
     if not HAS_SCHEMA:
