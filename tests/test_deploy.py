@@ -48,7 +48,7 @@ class Run:
 
 @dataclass
 class Deployment:
-    """A project that deploy.sh was run on, four times; the function that answers for it is a running one."""
+    """A project that deploy.sh was run on, six times; the function that answers for it is a running one."""
 
     cloud: GoogleCloud
     relay: Relay
@@ -97,9 +97,11 @@ def deployment(relay: Relay, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     made.with_arguments()
     made.with_arguments(
         "--set", "DATA_WORLD_TOKEN=data-world-token", "--set", "RELAY_DEADLINE_SECONDS=20", "--concurrency", "48",
-        "--", "--no-traffic", VALUE_DATA_WORLD_TOKEN=made.data_world_token,
+        "--", "--no-traffic", "--memory", "1Gi", VALUE_DATA_WORLD_TOKEN=made.data_world_token,
     )  # fmt: skip
     made.with_arguments("--code-only")
+    made.with_arguments("--set", "RELAY_SECRET=relay-secret,env:LOG_LEVEL", "--set", "LOG_LEVEL=INFO")
+    made.with_arguments()
     yield made
     cloud.stop()
 
@@ -223,7 +225,7 @@ def test_a_setting_that_is_named_and_those_that_are_not(deployment: Deployment) 
 @needs_gcloud
 def test_code_only(deployment: Deployment) -> None:
     """What Terraform has set up stays as it is."""
-    third, fourth = deployment.runs[2:]
+    third, fourth = deployment.runs[2:4]
     assert fourth.code == 0, fourth.said
     assert {each.path.rpartition("/")[2] for each in fourth.changes} == {"o", "builds:submit", "dataset-relay"}
     (before,), (after,) = (each.sent("/services/dataset-relay", "PUT") for each in (third, fourth))
@@ -231,6 +233,18 @@ def test_code_only(deployment: Deployment) -> None:
     for name in ("containerConcurrency", "serviceAccountName", "timeoutSeconds"):
         assert after["spec"]["template"]["spec"][name] == before["spec"]["template"]["spec"][name]
     assert fourth.sent("builds:submit")[0]["serviceAccount"].endswith(BUILD)
+
+
+@needs_gcloud
+def test_what_was_set_stays(deployment: Deployment) -> None:
+    """Also what has a comma or a colon in it, and what was given to gcloud itself."""
+    fifth, sixth = deployment.runs[4:]
+    (before,), (after,) = (each.sent("/services/dataset-relay", "PUT") for each in (fifth, sixth))
+    assert (fifth.code, sixth.code) == (0, 0), fifth.said + sixth.said
+    assert variables(before)["RELAY_SECRET"] == "relay-secret,env:LOG_LEVEL"
+    assert variables(after) == variables(before)
+    spec = after["spec"]["template"]["spec"]
+    assert (spec["containerConcurrency"], spec["containers"][0]["resources"]["limits"]["memory"]) == (48, "1Gi")
 
 
 @needs_gcloud
@@ -384,11 +398,12 @@ def test_shellcheck() -> None:
 # Which secrets there have to be
 
 
-def references(config: str, folder: Path, **more: str) -> subprocess.CompletedProcess[str]:
+def references(config: str, folder: Path, *settings: str, env: Any = ()) -> subprocess.CompletedProcess[str]:
     (folder / "relay.yaml").write_text(config)
+    service = {"spec": {"template": {"spec": {"containers": [{"env": list(env)}]}}}}
     return subprocess.run(
-        [sys.executable, "-m", "deploy.gcp.references"],
-        env={"GOOGLE_CLOUD_PROJECT": "p", "RELAY_CONFIG": str(folder / "relay.yaml"), **more},
+        [sys.executable, "-m", "deploy.gcp.references", "GOOGLE_CLOUD_PROJECT=p", *settings],
+        env={"RELAY_CONFIG": str(folder / "relay.yaml")}, input=json.dumps(service) if env else "",
         cwd=ROOT, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
 
@@ -409,7 +424,12 @@ hooks:
 
 
 def test_references(tmp_path: Path) -> None:
-    done = references(HOOKS, tmp_path, RELAY_SECRET="a,env:B", B="x", APIFY_TOKEN="apify-token")
+    env = [
+        {"name": "B", "valueFrom": {"secretKeyRef": {"name": "b", "key": "latest"}}},
+        {"name": "RELAY_SECRET", "value": "old"},
+        {"name": "APIFY_TOKEN", "value": "apify-token"},
+    ]
+    done = references(HOOKS, tmp_path, "RELAY_SECRET=a,env:B", env=env)
     assert done.stdout.splitlines() == [
         "secret\tprojects/p/secrets/a\tRELAY_SECRET (1 of 2)",
         "secret\tprojects/p/secrets/github-secret\thook one: secret (1 of 2)",

@@ -46,6 +46,11 @@ while [ $# -gt 0 ]; do
     shift
 done
 
+# Values of secrets are for this shell alone, not for what it calls.
+for variable in $(compgen -e VALUE_ || true); do
+    export -n "${variable?}"
+done
+
 ERRORS=$(mktemp)
 trap 'rm -f "$ERRORS"' EXIT
 
@@ -92,7 +97,7 @@ explain() {
         die "gcloud is not logged in: run  gcloud auth login"
     elif grep -qiE 'billing' "$ERRORS"; then
         die "The project $PROJECT has no billing account: https://console.cloud.google.com/billing/linkedaccount?project=$PROJECT"
-    elif grep -qiE 'permission|forbidden|\b403\b' "$ERRORS"; then
+    elif grep -qiE 'permission|forbidden|403' "$ERRORS"; then
         die "Your account may not do this (or there is no such project). Ask who owns the project for: $1"
     fi
     die "The step failed: what gcloud says is above. To go on from here, run this again."
@@ -153,32 +158,27 @@ if ! $CODE_ONLY; then
 fi
 
 step "the settings and deploy/relay.yaml"
-# What the service has already stays: a line NAME=VALUE each.
+# What the service has already stays.
 HAS=$(look 'roles/run.viewer on the project' "${RUN[@]}" describe "$SERVICE" --region "$REGION" \
-    --flatten 'spec.template.spec.containers[0].env[]' \
-    --format 'csv[no-heading,separator="="](spec.template.spec.containers[0].env.name,spec.template.spec.containers[0].env.value)')
-ENVIRONMENT=() IS_NEW=true
-while IFS= read -r line; do
-    case $line in
-        RELAY_SECRET=* | APIFY_TOKEN=* | DATA_WORLD_TOKEN=*) IS_NEW=false ;;
-        THREADS=*) [ -n "$CONCURRENCY" ] || CONCURRENCY=${line#THREADS=} ;;
-    esac
-    case $line in
-        [A-Z]*=*) ENVIRONMENT+=("$line") ;;
-    esac
-done <<<"$HAS"
-CONCURRENCY=${CONCURRENCY:-32}
+    --format 'json(spec.template.spec.containers[0].env)')
 if $CODE_ONLY && [ -z "$HAS" ] && ! $DRY_RUN; then
     die "There is no service $SERVICE in $REGION yet: terraform apply makes it, or this without --code-only."
 fi
+IS_NEW=true
+if grep -qE '"(RELAY_SECRET|APIFY_TOKEN|DATA_WORLD_TOKEN)"' <<<"$HAS"; then IS_NEW=false; fi
+if [ -z "$CONCURRENCY" ]; then
+    CONCURRENCY=$(tr -d ' \n' <<<"$HAS" | sed -nE 's/.*"name":"THREADS","value":"([0-9]+)".*/\1/p')
+fi
+CONCURRENCY=${CONCURRENCY:-32}
 if $IS_NEW && ! $CODE_ONLY; then
-    SETTINGS=(RELAY_SECRET=relay-secret APIFY_TOKEN=apify-token DATA_WORLD_TOKEN=data-world-token ${SETTINGS[@]+"${SETTINGS[@]}"})
+    SETTINGS=(RELAY_SECRET=relay-secret APIFY_TOKEN=apify-token DATA_WORLD_TOKEN=data-world-token
+        ${SETTINGS[@]+"${SETTINGS[@]}"})
 fi
 SETTINGS=("GOOGLE_CLOUD_PROJECT=$PROJECT" "THREADS=$CONCURRENCY" ${SETTINGS[@]+"${SETTINGS[@]}"})
 
 # Asked of the function itself, as it will start there: a mistake is found before anything is built.
 make -s .venv/run >"$ERRORS" 2>&1 || { cat "$ERRORS" >&2; die "The function's requirements can't be installed."; }
-SECRETS=$(env -i PATH="$PATH" ${ENVIRONMENT[@]+"${ENVIRONMENT[@]}"} "${SETTINGS[@]}" .venv/bin/python -m deploy.gcp.references) ||
+SECRETS=$(env -i PATH="$PATH" .venv/bin/python -m deploy.gcp.references "${SETTINGS[@]}" <<<"$HAS") ||
     die "The function would not start like that."
 
 # Puts the value of the secret $1, which $2 names as a $3, into VALUE; nothing, where it may be left out.
@@ -277,7 +277,7 @@ if ! $CODE_ONLY; then
     # %3F: who encodes the question mark gets a 404, and has sent the secret all the same.
     EXCLUSION="name=$SERVICE-queries,filter=log_id(\"run.googleapis.com/requests\") AND resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"$SERVICE\" AND httpRequest.requestUrl=~\"[?]|%3[Ff]\""
     FOUND=$(look 'roles/logging.configWriter on the project' "${GCLOUD[@]}" logging sinks describe _Default --format 'value(exclusions.name)')
-    if ! grep -qwF -- "$SERVICE-queries" <<<"$FOUND"; then
+    if ! tr ';' '\n' <<<"$FOUND" | grep -qxF -- "$SERVICE-queries"; then
         call 'roles/logging.configWriter on the project' "${GCLOUD[@]}" logging sinks update _Default --add-exclusion "$EXCLUSION"
     fi
 fi
@@ -288,10 +288,12 @@ DEPLOY=("${GCLOUD[@]}" run deploy "$SERVICE" --region "$REGION" --source . --fun
 if ! $CODE_ONLY; then
     VARIABLES=$(printf '##%s' "${SETTINGS[@]}")
     # A revision that doesn't answer /health, since a setting or relay.yaml is wrong, never gets a request.
-    DEPLOY+=(--service-account "$RUNTIME" --allow-unauthenticated
-        --concurrency "$CONCURRENCY" --cpu 1 --memory 512Mi --max-instances 10 --timeout 30 --cpu-boost
+    DEPLOY+=(--service-account "$RUNTIME" --allow-unauthenticated --cpu-boost --concurrency "$CONCURRENCY"
         --startup-probe 'httpGet.path=/health,periodSeconds=1,timeoutSeconds=1,failureThreshold=60'
         --update-env-vars "^##^${VARIABLES#\#\#}")
+fi
+if $IS_NEW && ! $CODE_ONLY; then
+    DEPLOY+=(--cpu 1 --memory 512Mi --max-instances 10 --timeout 30)
 fi
 DEPLOY+=(${EXTRA[@]+"${EXTRA[@]}"})
 if $DRY_RUN; then

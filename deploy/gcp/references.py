@@ -1,12 +1,14 @@
 """Which secrets a deployment needs: a line each, for deploy.sh.
 
-    python -m deploy.gcp.references
+    python -m deploy.gcp.references NAME=VALUE… < SERVICE
 
-With the deployed function's variables as its environment. What would stop the function's start stops this too, with the
-same words; no network. Each line is `token` or `secret` (what calls a platform; what a sender proves itself by), the
-secret's full name, and where it is named, with tabs between.
+SERVICE is what `gcloud run services describe --format json` says of the service, or nothing; the arguments are the
+settings that change. What would stop the function's start with those stops this too, with the same words; no network.
+Each line is `token` or `secret` (what calls a platform; what a sender proves itself by), the secret's full name, and
+where it is named, with tabs between.
 """
 
+import json
 import os
 import re
 import sys
@@ -39,10 +41,19 @@ def lines(settings: Settings, config: Config) -> list[str]:
     return list(found.values())
 
 
+def variables(service: str) -> dict[str, str]:
+    """The variables of the service that `service`, as JSON, describes."""
+    described = json.loads(service) if service.strip() else None
+    containers = described["spec"]["template"]["spec"]["containers"] if described else [{}]
+    # Where Cloud Run puts a secret into a variable there is no value to be seen; that there is one is all we need.
+    return {each["name"]: each.get("value", "set") for each in containers[0].get("env") or ()}
+
+
 def main() -> None:
     """Prints the lines. Exits with the mistakes, where there are some."""
+    changed = dict(each.split("=", 1) for each in sys.argv[1:])
     # The environment is that of the function on Cloud Run, which is not where this runs.
-    os.environ.setdefault("K_SERVICE", "dataset-relay")
+    os.environ.update({"K_SERVICE": "dataset-relay", **variables(sys.stdin.read()), **changed})
     # Its import is the function's start, whose log is not what is asked for.
     with redirect_stdout(StringIO()):
         from main import read
