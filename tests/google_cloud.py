@@ -112,7 +112,7 @@ class GoogleCloud:
             ("GET", rf"/v1/projects/(?:-|{number})/serviceAccounts/([^/:]+)", lambda _, email: self._account(email)),
             ("GET", rf"/v1/projects/{number}/secrets", lambda _: self._list_secrets()),
             ("POST", rf"/v1/projects/{number}/secrets", self._create_secret),
-            ("GET", rf"/v1/projects/{number}/secrets/([^/]+)/versions", self._list_versions),
+            ("GET", rf"/v1/projects/{number}/secrets/([^/]+)/versions/latest", self._latest),
             ("POST", rf"/v1/projects/{number}/secrets/([^/:]+):addVersion", self._add_version),
             ("GET", rf"/v1/projects/{number}/secrets/([^/]+)/versions/latest:access", self._access),
             ("GET", rf"/v2/projects/{PROJECT}/sinks/_Default", lambda _: self.sink),
@@ -165,12 +165,10 @@ class GoogleCloud:
         self.secrets[name] = []
         return {"name": f"projects/{NUMBER}/secrets/{name}"}
 
-    def _list_versions(self, _: Call, name: str) -> Any:
-        count = len(self.secrets[name])
-        return {
-            "versions": [{"name": f"projects/{NUMBER}/secrets/{name}/versions/{count}", "state": "ENABLED"}]
-            * bool(count)
-        }
+    def _latest(self, _: Call, name: str) -> Any:
+        count = len(self.secrets.get(name, ()))
+        full = f"projects/{NUMBER}/secrets/{name}/versions/{count}"
+        return {"name": full, "state": "ENABLED"} if count else not_found(full)
 
     def _add_version(self, call: Call, name: str) -> Any:
         self.secrets[name].append(base64.b64decode(call.json()["payload"]["data"]).decode())
@@ -243,7 +241,7 @@ class GoogleCloud:
         service["status"] = {
             "observedGeneration": 1, "conditions": ready, "latestCreatedRevisionName": revision,
             "latestReadyRevisionName": revision, "url": self.address, "address": {"url": self.address},
-            "traffic": [{"revisionName": revision, "percent": 100, "latestRevision": True}],
+            "traffic": [{"revisionName": revision, **each} for each in service["spec"]["traffic"]],
         }  # fmt: skip
         return service
 

@@ -218,6 +218,12 @@ def test_a_setting_that_is_named_and_those_that_are_not(deployment: Deployment) 
         "RELAY_DEADLINE_SECONDS": "20",
     }
     assert service["spec"]["template"]["spec"]["containerConcurrency"] == 48
+    # Body, work and answer may take the deadline each.
+    assert service["spec"]["template"]["spec"]["timeoutSeconds"] == 63
+    assert "The new one is there, but gets no requests" in third.said
+    assert (
+        "run services update-traffic dataset-relay --project acme-data --region europe-west1 --to-latest" in third.said
+    )
     # What is behind `--` goes to gcloud: those that come now still go to the revision before.
     assert service["spec"]["traffic"] == [{"percent": 100, "revisionName": "dataset-relay-00002"}]
 
@@ -270,7 +276,13 @@ def empty(tmp_path: Path) -> Iterator[GoogleCloud]:
 
 
 ERRORS = {
-    403: {"code": 403, "message": "Permission denied on resource", "status": "PERMISSION_DENIED"},
+    # With what gcloud puts behind it for who is logged in: it must not be taken for the opposite.
+    403: {
+        "code": 403,
+        "message": "Permission denied on resource. This command is authenticated as jane@example.com which is the "
+        "active account specified by the [core/account] property. If --billing-project is meant, set it.",
+        "status": "PERMISSION_DENIED",
+    },
     404: {"code": 404, "message": "Requested entity was not found", "status": "NOT_FOUND"},
 }
 
@@ -356,6 +368,9 @@ def test_code_for_a_service_that_is_not_there(empty: GoogleCloud, tmp_path: Path
         (["--set", "threads"], "--set needs NAME=VALUE."),
         (["--set", "THREADS=5"], "for THREADS there is --concurrency"),
         (["--set", "LOG_LEVEL=a##b"], "a value can't hold ##"),
+        (["--set", "LOG_LEVEL=a#"], "nor end in #"),
+        (["--service", "relay"], "--service must be 6 to 24 small letters"),
+        (["--service", "Dataset-Relay"], "--service must be 6 to 24 small letters"),
         (["--concurrency", "many"], "--concurrency must be a number from 1 to 1000."),
         (["--concurrency", "1001"], "--concurrency must be a number from 1 to 1000."),
     ],
@@ -386,7 +401,7 @@ def test_dry_run_calls_nothing(tmp_path: Path) -> None:
     assert not list(ROOT.glob("called")) + list(tmp_path.glob("called"))
     commands = [line for line in done.stdout.splitlines() if line.startswith("+ gcloud --project my-project --quiet ")]
     assert sum("secrets versions add" in each for each in commands) == 3
-    assert "THREADS=32##RELAY_SECRET=relay-secret" in commands[-1]
+    assert "THREADS=32##GOOGLE_CLOUD_PROJECT=my-project##RELAY_SECRET=relay-secret##" in commands[-1]
     assert "--concurrency 32" in commands[-1]
 
 
@@ -420,6 +435,10 @@ hooks:
     sender: token
     secret: github-secret
     updates: [{provider: apify, dataset: abc, update: {name: x}}]
+  three:
+    sender: jenkins
+    secret: jenkins-login
+    updates: [{provider: apify, dataset: abc, update: {name: x}}]
 """
 
 
@@ -431,9 +450,11 @@ def test_references(tmp_path: Path) -> None:
     ]
     done = references(HOOKS, tmp_path, "RELAY_SECRET=a,env:B", env=env)
     assert done.stdout.splitlines() == [
+        "timeout\t30",
         "secret\tprojects/p/secrets/a\tRELAY_SECRET (1 of 2)",
         "secret\tprojects/p/secrets/github-secret\thook one: secret (1 of 2)",
         "secret\tprojects/other/secrets/old\thook one: secret (2 of 2)",
+        "basic\tprojects/p/secrets/jenkins-login\thook three: secret",
         "token\tprojects/p/secrets/apify-token\tAPIFY_TOKEN",
         "token\tprojects/p/secrets/janes-token\thook one: updates.0.token",
     ]

@@ -2,6 +2,9 @@
 # Deploys Dataset Relay to Cloud Run functions: from an empty project to a working function, and again after a change.
 # Whatever is there already stays as it is. `deploy.sh --help` says more. Runs under bash 3.2 (macOS) and newer.
 set -euo pipefail
+# A trace would show what is typed, and gcloud's log of its requests what is sent.
+set +x
+export CLOUDSDK_CORE_LOG_HTTP=false
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 usage() {
@@ -14,7 +17,7 @@ deploy/gcp/deploy.sh [options] [-- flags for `gcloud run deploy`]
   --concurrency N     requests at once per instance, and as many threads; default: 32, or what the service has
   --set NAME=VALUE    a setting of the function (README: Settings), as often as needed; what isn't named stays
   --code-only         brings the code, and changes nothing else: for a project that Terraform has set up
-  --dry-run           prints the commands for an empty project; nothing is called
+  --dry-run           prints the commands for an empty project; Google is not called
   --help
 
 The values of secrets are asked for, or taken from variables: VALUE_ and the secret's name in capitals, as
@@ -52,7 +55,8 @@ for variable in $(compgen -e VALUE_ || true); do
 done
 
 ERRORS=$(mktemp)
-trap 'rm -f "$ERRORS"' EXIT
+TERMINAL=$(stty -g 2>/dev/null) || TERMINAL=''
+trap 'rm -f "$ERRORS"; [ -z "$TERMINAL" ] || stty "$TERMINAL"' EXIT
 
 die() {
     printf '\ndeploy.sh: %s\n' "$1" >&2
@@ -68,13 +72,17 @@ for setting in ${SETTINGS[@]+"${SETTINGS[@]}"}; do
     esac
     case $setting in
         # It is what separates them when they are handed over.
-        *'##'*) die "--set ${setting%%=*}: a value can't hold ##." ;;
+        *'##'* | *'#') die "--set ${setting%%=*}: a value can't hold ##, nor end in #." ;;
     esac
 done
 case $CONCURRENCY in
     *[!0-9]* | 0*) die "--concurrency must be a number from 1 to 1000." ;;
 esac
 [ -z "$CONCURRENCY" ] || [ "$CONCURRENCY" -le 1000 ] || die "--concurrency must be a number from 1 to 1000."
+
+# Google's own limits for accounts, of which there is NAME-build, too: 6 to 30 characters.
+[[ $SERVICE =~ ^[a-z][a-z0-9-]{4,22}[a-z0-9]$ ]] ||
+    die "--service must be 6 to 24 small letters, digits and hyphens, with a letter first and no hyphen last."
 
 step() { printf '== %s\n' "$1"; }
 
@@ -93,15 +101,18 @@ shown() {
 # gcloud said was shown already.
 explain() {
     [ "${2:-}" = said ] || sed 's/^/    /' "$ERRORS" >&2
-    if grep -qiE 'active account|reauthentication|invalid_grant|auth login|credentials are invalid' "$ERRORS"; then
+    if grep -qiE 'not currently have an active account|reauthentication|invalid_grant' "$ERRORS"; then
         die "gcloud is not logged in: run  gcloud auth login"
-    elif grep -qiE 'billing' "$ERRORS"; then
-        die "The project $PROJECT has no billing account: https://console.cloud.google.com/billing/linkedaccount?project=$PROJECT"
+    elif grep -qiE 'billing (account|must be enabled|is disabled)|BILLING_DISABLED' "$ERRORS"; then
+        die "The project $PROJECT has no billing account: $BILLING_PAGE"
     elif grep -qiE 'permission|forbidden|403' "$ERRORS"; then
         die "Your account may not do this (or there is no such project). Ask who owns the project for: $1"
     fi
     die "The step failed: what gcloud says is above. To go on from here, run this again."
 }
+
+# An account is known everywhere only some seconds after it was made.
+NOT_YET='[Ss]ervice account .* does not exist|concurrent policy changes'
 
 # call ROLE COMMAND…: a step that changes something.
 call() {
@@ -110,8 +121,7 @@ call() {
     if $DRY_RUN; then shown "$@"; return; fi
     until "$@" >/dev/null 2>"$ERRORS"; do
         tries=$((tries + 1))
-        # An account is known everywhere only some seconds after it was made.
-        if [ $tries -gt 6 ] || ! grep -qE 'does not exist|concurrent policy changes' "$ERRORS"; then explain "$role"; fi
+        if [ $tries -gt 6 ] || ! grep -qE "$NOT_YET" "$ERRORS"; then explain "$role"; fi
         sleep "${DEPLOY_PAUSE:-5}"
     done
 }
@@ -137,6 +147,7 @@ if [ -z "$PROJECT" ]; then
 fi
 RUNTIME=$SERVICE@$PROJECT.iam.gserviceaccount.com
 BUILD=$SERVICE-build@$PROJECT.iam.gserviceaccount.com
+BILLING_PAGE="https://console.cloud.google.com/billing/linkedaccount?project=$PROJECT"
 GCLOUD=(gcloud --project "$PROJECT" --quiet)
 RUN=("${GCLOUD[@]}" run services)
 
@@ -150,7 +161,7 @@ if ! $CODE_ONLY; then
     # Who may deploy needn't be allowed to see that; then the next step says it.
     if $DRY_RUN; then shown "${BILLING[@]}"; else FOUND=$("${BILLING[@]}" 2>/dev/null) || FOUND=''; fi
     [ "$FOUND" != False ] ||
-        die "The project $PROJECT has no billing account: https://console.cloud.google.com/billing/linkedaccount?project=$PROJECT"
+        die "The project $PROJECT has no billing account: $BILLING_PAGE"
     step "APIs"
     call 'roles/serviceusage.serviceUsageAdmin on the project' "${GCLOUD[@]}" services enable \
         run.googleapis.com cloudbuild.googleapis.com artifactregistry.googleapis.com secretmanager.googleapis.com \
@@ -171,15 +182,17 @@ if [ -z "$CONCURRENCY" ]; then
 fi
 CONCURRENCY=${CONCURRENCY:-32}
 if $IS_NEW && ! $CODE_ONLY; then
-    SETTINGS=(RELAY_SECRET=relay-secret APIFY_TOKEN=apify-token DATA_WORLD_TOKEN=data-world-token
+    SETTINGS=("GOOGLE_CLOUD_PROJECT=$PROJECT" RELAY_SECRET=relay-secret APIFY_TOKEN=apify-token DATA_WORLD_TOKEN=data-world-token
         ${SETTINGS[@]+"${SETTINGS[@]}"})
 fi
-SETTINGS=("GOOGLE_CLOUD_PROJECT=$PROJECT" "THREADS=$CONCURRENCY" ${SETTINGS[@]+"${SETTINGS[@]}"})
+SETTINGS=("THREADS=$CONCURRENCY" ${SETTINGS[@]+"${SETTINGS[@]}"})
 
 # Asked of the function itself, as it will start there: a mistake is found before anything is built.
 make -s .venv/run >"$ERRORS" 2>&1 || { cat "$ERRORS" >&2; die "The function's requirements can't be installed."; }
 SECRETS=$(env -i PATH="$PATH" .venv/bin/python -m deploy.gcp.references "${SETTINGS[@]}" <<<"$HAS") ||
     die "The function would not start like that."
+TIMEOUT=$(sed -nE 's/^timeout.([0-9]+)$/\1/p' <<<"$SECRETS")
+SECRETS=$(sed '/^timeout/d' <<<"$SECRETS")
 
 # Puts the value of the secret $1, which $2 names as a $3, into VALUE; nothing, where it may be left out.
 ask() {
@@ -191,11 +204,15 @@ ask() {
         [ "$1" != relay-secret ] || return 0
         die "The secret $1 ($2) has no value: set $variable, or run this at a terminal."
     fi
-    case $3 in
-        token) printf '  %s (%s; nothing: leave it out): ' "$1" "$2" ;;
+    # Before the prompt is seen: whoever pastes is quick.
+    stty -echo
+    case $3:$2 in
+        token:*_TOKEN) printf '  %s (%s; nothing: leave it out): ' "$1" "$2" ;;
+        token:*) printf '  %s (%s): ' "$1" "$2" ;;
         *) printf '  %s (%s; nothing: one is made): ' "$1" "$2" ;;
     esac
-    IFS= read -rs VALUE || true
+    IFS= read -r VALUE || true
+    stty "$TERMINAL"
     echo
 }
 
@@ -213,12 +230,14 @@ add_value() {
 # Nothing is left of a setting whose secret was left out.
 leave_out() {
     local kept=() setting
+    LEFT_OUT="$LEFT_OUT $1"
     for setting in "${SETTINGS[@]}"; do
         [ "${setting%%=*}" = "$1" ] || kept+=("$setting")
     done
     SETTINGS=("${kept[@]}")
 }
 
+TO_TRY='' LEFT_OUT='' TAB=$'\t'
 if ! $CODE_ONLY; then
     step "accounts: $SERVICE, which the function runs as, and $SERVICE-build, which builds it"
     ACCOUNTS=$(look 'roles/iam.serviceAccountAdmin on the project' "${GCLOUD[@]}" iam service-accounts list --format 'value(email)')
@@ -235,6 +254,9 @@ if ! $CODE_ONLY; then
     THERE=$(look 'roles/secretmanager.viewer on the project' "${GCLOUD[@]}" secrets list --format 'value(name.basename())')
     while IFS=$'\t' read -r kind secret label <&3; do
         name=${secret##*/}
+        case $label in
+            'RELAY_SECRET (1 '*) TO_TRY=$name ;;
+        esac
         if [ "${secret#projects/"$PROJECT"/}" = "$secret" ]; then
             [ -n "$secret" ] || continue
             echo "  $secret: not of this project; it must be there"
@@ -242,8 +264,8 @@ if ! $CODE_ONLY; then
         else
             VERSION=''
             if grep -qxF -- "$name" <<<"$THERE"; then
-                VERSION=$(look 'roles/secretmanager.viewer on the project' "${GCLOUD[@]}" secrets versions list "$name" \
-                    --filter state:enabled --limit 1 --format 'value(name)')
+                VERSION=$(look 'roles/secretmanager.viewer on the project' "${GCLOUD[@]}" secrets versions describe latest \
+                    --secret "$name" --format 'value(state)' | grep -ix enabled) || true
             fi
             if $DRY_RUN; then
                 VALUE='(from the terminal, or the variable)'
@@ -253,13 +275,16 @@ if ! $CODE_ONLY; then
             if [ -n "$VERSION" ]; then
                 echo "  $name: there"
             elif [ -z "$VALUE" ] && [ "$kind" = token ]; then
-                case $label in
-                    *_TOKEN) echo "  $name: left out; its provider answers 422"; leave_out "$label"; continue ;;
+                # What the service has already goes on being asked for there.
+                case "$label ${SETTINGS[*]}" in
+                    *_TOKEN\ *"$label="*) echo "  $name: left out; its provider answers 422"; leave_out "$label"; continue ;;
                     *) die "The secret $name ($label) needs a value." ;;
                 esac
             else
                 if [ -z "$VALUE" ]; then
                     VALUE=$(.venv/bin/python -c 'import secrets; print(secrets.token_hex(24))')
+                    # A user and a password, where that is the proof.
+                    [ "$kind" != basic ] || VALUE=relay:$VALUE
                     echo "  $name: made; to see it:  gcloud secrets versions access latest --project $PROJECT --secret $name"
                 fi
                 if ! grep -qxF -- "$name" <<<"$THERE"; then
@@ -284,16 +309,20 @@ fi
 
 step "the function: built and started; this takes the longest"
 DEPLOY=("${GCLOUD[@]}" run deploy "$SERVICE" --region "$REGION" --source . --function relay --base-image python313
-    --build-service-account "projects/$PROJECT/serviceAccounts/$BUILD" --format 'value(status.url)')
+    --build-service-account "projects/$PROJECT/serviceAccounts/$BUILD" --format 'json(status.url,status.traffic)')
 if ! $CODE_ONLY; then
     VARIABLES=$(printf '##%s' "${SETTINGS[@]}")
-    # A revision that doesn't answer /health, since a setting or relay.yaml is wrong, never gets a request.
-    DEPLOY+=(--service-account "$RUNTIME" --allow-unauthenticated --cpu-boost --concurrency "$CONCURRENCY"
-        --startup-probe 'httpGet.path=/health,periodSeconds=1,timeoutSeconds=1,failureThreshold=60'
-        --update-env-vars "^##^${VARIABLES#\#\#}")
+    DEPLOY+=(--concurrency "$CONCURRENCY" --update-env-vars "^##^${VARIABLES#\#\#}")
 fi
+# What a service has already may have been changed for a reason. The probe: a revision that doesn't answer /health, since
+# a setting or relay.yaml is wrong, never gets a request.
 if $IS_NEW && ! $CODE_ONLY; then
-    DEPLOY+=(--cpu 1 --memory 512Mi --max-instances 10 --timeout 30)
+    DEPLOY+=(--service-account "$RUNTIME" --allow-unauthenticated --cpu-boost
+        --cpu 1 --memory 512Mi --max-instances 10
+        --startup-probe 'httpGet.path=/health,periodSeconds=1,timeoutSeconds=1,failureThreshold=60')
+fi
+if ! $CODE_ONLY && { $IS_NEW || grep -qE '(^| )RELAY_DEADLINE_SECONDS=' <<<"${SETTINGS[*]}"; }; then
+    DEPLOY+=(--timeout "$TIMEOUT")
 fi
 DEPLOY+=(${EXTRA[@]+"${EXTRA[@]}"})
 if $DRY_RUN; then
@@ -301,14 +330,19 @@ if $DRY_RUN; then
     exit 0
 fi
 TRIES=0
-# What gcloud says while it builds is for whoever waits; the address is for us.
-until URL=$({ "${DEPLOY[@]}" 2>&1 >&4 | tee "$ERRORS" >&2; exit "${PIPESTATUS[0]}"; } 4>&1); do
+# What gcloud says while it builds is for whoever waits; what the service is like then is for us.
+until SERVES=$({ "${DEPLOY[@]}" 2>&1 >&4 | tee "$ERRORS" >&2; exit "${PIPESTATUS[0]}"; } 4>&1); do
     TRIES=$((TRIES + 1))
-    if [ $TRIES -gt 6 ] || ! grep -qF 'does not exist' "$ERRORS"; then
+    if [ $TRIES -gt 6 ] || ! grep -qE "$NOT_YET" "$ERRORS"; then
         explain 'roles/run.admin on the project, and roles/iam.serviceAccountUser on both accounts. Were they granted a minute ago, by this script too? Then run it again' said
     fi
     sleep "${DEPLOY_PAUSE:-5}"
 done
+
+# Its address, and whether the newest revision gets requests.
+read -r URL NEWEST <<<"$(.venv/bin/python -c 'import json, sys
+status = json.load(sys.stdin)["status"]
+print(status["url"], any(each.get("latestRevision") and each.get("percent") for each in status["traffic"]))' <<<"$SERVES")"
 
 step "asking it"
 ANSWER='' TRIES=0
@@ -320,16 +354,27 @@ until [ "$ANSWER" = 200 ] || [ $TRIES -ge 12 ]; do
 done
 case $ANSWER in
     200) echo "  $URL/health: 200" ;;
-    401 | 403) die "$URL/health: $ANSWER. Your organization doesn't let anybody in without a Google account; see README, Deploying it." ;;
+    401 | 403) die "$URL/health: $ANSWER. Nobody is let in without a Google account. If that isn't meant so: README, Deploying it." ;;
     *) die "$URL/health: $ANSWER. Its log:  gcloud run services logs read $SERVICE --project $PROJECT --region $REGION" ;;
 esac
-if ! $CODE_ONLY; then
+if [ "$NEWEST" != True ]; then
+    cat <<TEXT
+  That was the revision before. The new one is there, but gets no requests, since there was a rollback or --no-traffic.
+  To give it all of them:
+  gcloud run services update-traffic $SERVICE --project $PROJECT --region $REGION --to-latest
+TEXT
+fi
+if [ -n "$TO_TRY" ]; then
+    PROVIDER=data.world DATASET=OWNER/ID UPDATE='{"visibility": "PRIVATE"}'
+    if grep -q "${TAB}APIFY_TOKEN\$" <<<"$SECRETS" && [ "$LEFT_OUT" = "${LEFT_OUT/APIFY_TOKEN/}" ]; then
+        PROVIDER=apify DATASET=YOUR-DATASET-ID UPDATE='{"generalAccess": "RESTRICTED"}'
+    fi
     cat <<TEXT
 
 To try it, with the id of a dataset of yours; nothing is changed before you take ?dry_run=true away:
 
 curl -sS '$URL/?dry_run=true' -H 'Content-Type: application/json' \\
-    -H "Authorization: Bearer \$(gcloud secrets versions access latest --project $PROJECT --secret relay-secret)" \\
-    -d '{"provider": "apify", "dataset": "YOUR-DATASET-ID", "update": {"generalAccess": "RESTRICTED"}}'
+    -H "Authorization: Bearer \$(gcloud secrets versions access latest --project $PROJECT --secret $TO_TRY)" \\
+    -d '{"provider": "$PROVIDER", "dataset": "$DATASET", "update": $UPDATE}'
 TEXT
 fi

@@ -4,11 +4,13 @@
 
 SERVICE is what `gcloud run services describe --format json` says of the service, or nothing; the arguments are the
 settings that change. What would stop the function's start with those stops this too, with the same words; no network.
-Each line is `token` or `secret` (what calls a platform; what a sender proves itself by), the secret's full name, and
-where it is named, with tabs between.
+Each line is `token`, `secret` or `basic` (what calls a platform; what a sender proves itself by, and that as
+`user:password`), the secret's full name, and where it is named, with tabs between. Before them: `timeout`, and how many
+seconds Cloud Run has to give a request.
 """
 
 import json
+import math
 import os
 import re
 import sys
@@ -16,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import redirect_stdout
 from io import StringIO
 
+from handlers.senders import SENDERS
 from schemas.config import Config
 from schemas.reference import SecretReference
 from schemas.settings import Settings
@@ -24,12 +27,14 @@ from schemas.settings import Settings
 def named(settings: Settings, config: Config) -> Iterator[tuple[str, SecretReference]]:
     """Every reference to Secret Manager with what it is for, as often as it is named."""
     tokens = [provider.token for provider in settings.providers.values()]
-    secrets = [*settings.secrets]
+    secrets = [("secret", each) for each in settings.secrets]
     for hook in config.hooks.values():
-        secrets += hook.secrets
+        kind = "basic" if SENDERS[hook.sender].challenge.startswith("Basic") else "secret"
+        secrets += [(kind, each) for each in hook.secrets]
         tokens += [update.token for update in hook.updates]
-    for kind, references in (("secret", secrets), ("token", tokens)):
-        yield from ((kind, each) for each in references if each and each.kind == "manager")
+    for kind, reference in (*secrets, *(("token", each) for each in tokens if each)):
+        if reference.kind == "manager":
+            yield kind, reference
 
 
 def lines(settings: Settings, config: Config) -> list[str]:
@@ -60,6 +65,8 @@ def main() -> None:
     settings, config, warnings = read(os.environ)
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
+    # The body may take the deadline to come, the work may, and the answer to be taken.
+    print(f"timeout\t{max(30, math.ceil(3 * settings.deadline_seconds) + 3)}")
     for line in lines(settings, config):
         print(line)
 
