@@ -48,7 +48,7 @@ class Run:
 
 @dataclass
 class Deployment:
-    """A project that deploy.sh was run on, six times; the function that answers for it is a running one."""
+    """A project that deploy.sh was run on, five times; the function that answers for it is a running one."""
 
     cloud: GoogleCloud
     relay: Relay
@@ -96,12 +96,13 @@ def deployment(relay: Relay, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     made.at_a_terminal()
     made.with_arguments()
     made.with_arguments(
-        "--set", "DATA_WORLD_TOKEN=data-world-token", "--set", "RELAY_DEADLINE_SECONDS=20", "--concurrency", "48",
-        "--", "--no-traffic", "--memory", "1Gi", VALUE_DATA_WORLD_TOKEN=made.data_world_token,
-    )  # fmt: skip
-    made.with_arguments("--code-only")
-    made.with_arguments("--set", "RELAY_SECRET=relay-secret,env:LOG_LEVEL", "--set", "LOG_LEVEL=INFO")
+        *("--set", "DATA_WORLD_TOKEN=data-world-token", "--set", "RELAY_DEADLINE_SECONDS=20", "--concurrency", "48"),
+        *("--set", "RELAY_SECRET=relay-secret,env:LOG_LEVEL", "--set", "LOG_LEVEL=INFO"),
+        *("--", "--no-traffic", "--memory", "1Gi"),
+        VALUE_DATA_WORLD_TOKEN=made.data_world_token,
+    )
     made.with_arguments()
+    made.with_arguments("--code-only")
     yield made
     cloud.stop()
 
@@ -212,7 +213,8 @@ def test_a_setting_that_is_named_and_those_that_are_not(deployment: Deployment) 
     assert variables(service) == {
         "GOOGLE_CLOUD_PROJECT": PROJECT,
         "THREADS": "48",
-        "RELAY_SECRET": "relay-secret",
+        "LOG_LEVEL": "INFO",
+        "RELAY_SECRET": "relay-secret,env:LOG_LEVEL",
         "APIFY_TOKEN": "apify-token",
         "DATA_WORLD_TOKEN": "data-world-token",
         "RELAY_DEADLINE_SECONDS": "20",
@@ -231,26 +233,26 @@ def test_a_setting_that_is_named_and_those_that_are_not(deployment: Deployment) 
 @needs_gcloud
 def test_code_only(deployment: Deployment) -> None:
     """What Terraform has set up stays as it is."""
-    third, fourth = deployment.runs[2:4]
-    assert fourth.code == 0, fourth.said
-    assert {each.path.rpartition("/")[2] for each in fourth.changes} == {"o", "builds:submit", "dataset-relay"}
-    (before,), (after,) = (each.sent("/services/dataset-relay", "PUT") for each in (third, fourth))
+    before, after = (each.sent("/services/dataset-relay", "PUT")[0] for each in deployment.runs[3:])
+    last = deployment.runs[4]
+    assert last.code == 0, last.said
+    assert {each.path.rpartition("/")[2] for each in last.changes} == {"o", "builds:submit", "dataset-relay"}
     assert variables(after) == variables(before)
     for name in ("containerConcurrency", "serviceAccountName", "timeoutSeconds"):
         assert after["spec"]["template"]["spec"][name] == before["spec"]["template"]["spec"][name]
-    assert fourth.sent("builds:submit")[0]["serviceAccount"].endswith(BUILD)
+    assert last.sent("builds:submit")[0]["serviceAccount"].endswith(BUILD)
 
 
 @needs_gcloud
 def test_what_was_set_stays(deployment: Deployment) -> None:
     """Also what has a comma or a colon in it, and what was given to gcloud itself."""
-    fifth, sixth = deployment.runs[4:]
-    (before,), (after,) = (each.sent("/services/dataset-relay", "PUT") for each in (fifth, sixth))
-    assert (fifth.code, sixth.code) == (0, 0), fifth.said + sixth.said
-    assert variables(before)["RELAY_SECRET"] == "relay-secret,env:LOG_LEVEL"
+    before, after = (each.sent("/services/dataset-relay", "PUT")[0] for each in deployment.runs[2:4])
+    assert deployment.runs[3].code == 0, deployment.runs[3].said
     assert variables(after) == variables(before)
     spec = after["spec"]["template"]["spec"]
     assert (spec["containerConcurrency"], spec["containers"][0]["resources"]["limits"]["memory"]) == (48, "1Gi")
+    assert spec["timeoutSeconds"] == 63
+    assert "The new one is there, but gets no requests" in deployment.runs[3].said
 
 
 @needs_gcloud

@@ -229,6 +229,7 @@ def test_what_is_listed_and_logged() -> None:
         "status": 502,
         "upstream_status": 200,
         "attempts": 1,
+        "problem": "upstream-denied",
         "detail": "No.",
     }
 
