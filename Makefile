@@ -18,7 +18,8 @@ run: .venv/run  ## leave it all running, with curl lines to paste
 
 test: .venv/dev .venv/airflow/done .venv/terraform/done lint  ## everything that must pass
 	@echo "== tests: the real server, real sockets"
-	@$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report= $(PYTEST_ARGS)
+	@# A file's tests on one worker: what they share (a deployment, a plan) is made once.
+	@$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report= $(PYTEST_ARGS)
 	@echo "== branch coverage of what is pure"
 	@$(BIN)/coverage report --fail-under=100 --include='schemas/*,handlers/hooks.py,handlers/senders.py,handlers/signatures.py,handlers/proofs.py,handlers/results.py,handlers/retries.py,handlers/providers/*,handlers/logs.py'
 	@echo "== a minute of chaos"

@@ -91,7 +91,8 @@ def test_every_change_is_tested_once_and_only_main_is_deployed() -> None:
     deploy = JOBS["deploy:deploy"]
     assert (deploy["needs"], deploy["environment"]) == ("ci", "production")
     assert deploy["if"] == "vars.GCP_PROJECT != '' && github.ref == 'refs/heads/main'"
-    assert deploy["concurrency"]["cancel-in-progress"] == "false"
+    # Tests included: an older commit never goes over a newer one.
+    assert WORKFLOWS["deploy"]["concurrency"] == {"group": "deploy", "cancel-in-progress": "false"}
 
 
 def test_the_variables_are_said_where_they_are_used() -> None:

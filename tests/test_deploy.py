@@ -24,8 +24,6 @@ from tests.gcloud import DEPLOY, WHY_NOT, command, environment, run
 from tests.google_cloud import PROJECT, Call, GoogleCloud
 from tests.test_runbook import permissions
 
-# One worker: the runs stand on each other.
-pytestmark = pytest.mark.xdist_group("gcloud")
 needs_gcloud = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
 
 BIN = Path(sys.executable).parent

@@ -20,9 +20,6 @@ from tests.conftest import Relay, running
 from tests.gcloud import GCLOUD, lint
 from tests.hooks import hook, update, written
 
-# One worker: the log is made once.
-pytestmark = pytest.mark.xdist_group("runbook")
-
 RUNBOOK = ROOT / "deploy/gcp/RUNBOOK.md"
 TEXT = RUNBOOK.read_text()
 #: (what it is for, the code), for each block of code.

@@ -34,13 +34,9 @@ PYTHON = next(
 )
 HAS_SCHEMA = CHECK.exists() and PYTHON is not None
 
-pytestmark = [
-    pytest.mark.skipif(
-        TERRAFORM is None, reason="LOUD: terraform is not on this machine; deploy/gcp/terraform is NOT checked"
-    ),
-    # One worker: the plans are made once.
-    pytest.mark.xdist_group("terraform"),
-]
+pytestmark = pytest.mark.skipif(
+    TERRAFORM is None, reason="LOUD: terraform is not on this machine; deploy/gcp/terraform is NOT checked"
+)
 
 Terraform = Callable[..., str]
 Plan = Mapping[str, Any]
