@@ -264,8 +264,10 @@ if ! $CODE_ONLY; then
         else
             VERSION=''
             if grep -qxF -- "$name" <<<"$THERE"; then
+                # Not just any enabled version: the newest is what is read.
                 VERSION=$(look 'roles/secretmanager.viewer on the project' "${GCLOUD[@]}" secrets versions describe latest \
-                    --secret "$name" --format 'value(state)' | grep -ix enabled) || true
+                    --secret "$name" --format 'value(state)')
+                [[ $VERSION =~ ^(enabled|ENABLED)$ ]] || VERSION=''
             fi
             if $DRY_RUN; then
                 VALUE='(from the terminal, or the variable)'
