@@ -1,6 +1,8 @@
 # Two commands matter: `make demo` and `make test`. All that they need beside make is Python 3.11 or newer.
 PYTHON ?= python3
 BIN := .venv/bin
+COMPILE = $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate \
+    --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(LOCK_ARGS)
 # The library's own notes of closed connections are no part of what is to be read.
 export GRPC_VERBOSITY := NONE
 
@@ -37,18 +39,10 @@ lint: .venv/dev  ## ruff and mypy
 	@$(BIN)/mypy
 
 lock: .venv/dev  ## compile the requirements from pyproject.toml
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate \
-	    --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(LOCK_ARGS) \
-	    pyproject.toml -o requirements.txt
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate \
-	    --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(LOCK_ARGS) \
-	    --no-strip-extras --group dev -c requirements.txt -o tests/requirements.txt
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate \
-	    --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(LOCK_ARGS) \
-	    --group airflow -o tests/airflow.txt
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate \
-	    --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(LOCK_ARGS) \
-	    --group terraform -o tests/terraform.txt
+	$(COMPILE) pyproject.toml -o requirements.txt
+	$(COMPILE) --no-strip-extras --group dev -c requirements.txt -o tests/requirements.txt
+	$(COMPILE) --group airflow -o tests/airflow.txt
+	$(COMPILE) --group terraform -o tests/terraform.txt
 
 openapi: .venv/dev  ## make deploy/openapi.json from the schemas
 	@$(BIN)/python -m deploy.local.openapi

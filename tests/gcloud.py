@@ -36,12 +36,11 @@ WHY_NOT = (
 )
 
 
-def environment(folder: Path, cloud: GoogleCloud | None = None, **more: str) -> dict[str, str]:
-    """What a process needs to see `cloud` as Google's; without one, nothing that it could reach."""
+def environment(folder: Path, cloud: GoogleCloud, **more: str) -> dict[str, str]:
+    """What a process needs to see `cloud` as Google's."""
     home = folder / "home"
     home.mkdir(exist_ok=True)
     (folder / "hosts").write_text(f"127.0.0.1 localhost {_HOST} {_REGION}-{_HOST}\n")
-    port = cloud.port if cloud else 9
     return {
         "PATH": os.environ["PATH"],
         "HOME": str(home),
@@ -50,7 +49,7 @@ def environment(folder: Path, cloud: GoogleCloud | None = None, **more: str) -> 
         "CLOUDSDK_AUTH_DISABLE_CREDENTIALS": "true",
         "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
         "DEPLOY_PAUSE": "0.1",
-        **{f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{api}": f"http://{_HOST}:{port}/" for api in _APIS},
+        **{f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{api}": f"http://{_HOST}:{cloud.port}/" for api in _APIS},
         **more,
     }
 

@@ -28,6 +28,11 @@ class Call:
     query: str
     body: bytes = field(repr=False)
 
+    @property
+    def is_change(self) -> bool:
+        """Whether it was sent to change something."""
+        return self.method != "GET" and not self.path.endswith(":getIamPolicy")
+
     def json(self) -> Any:
         return json.loads(self.body)
 
@@ -67,8 +72,7 @@ class GoogleCloud:
 
     def changes(self) -> list[Call]:
         """What was sent to change something."""
-        reading = re.compile(r":(getIamPolicy|testIamPermissions|query\w*)$|^/batch")
-        return [each for each in self.calls if each.method != "GET" and not reading.search(each.path)]
+        return [each for each in self.calls if each.is_change]
 
     def granted(self) -> set[tuple[str, str, str]]:
         """Every grant there is: role, member, on what."""
@@ -100,8 +104,7 @@ class GoogleCloud:
         return [
             ("GET", rf"/v1/projects/{number}", lambda _: self._project()),
             ("GET", rf"/v1/projects/{number}/billingInfo", lambda _: {"billingEnabled": self.billing}),
-            ("*", r"/v1/(.+):getIamPolicy", lambda _, path: self._policy(path)),
-            ("*", r"/v2/(.+):getIamPolicy", lambda _, path: self._policy(path)),
+            ("*", r"/v[12]/(.+):getIamPolicy", lambda _, path: self._policy(path)),
             ("POST", r"/v[12]/(.+):setIamPolicy", self._set_policy),
             ("GET", r"/v1/operations/.*", lambda _: {"name": "operations/x", "done": True, "response": {}}),
             ("GET", rf"/v1/projects/{PROJECT}/locations/[a-z0-9-]+/operations/b1", lambda _: self._built()),

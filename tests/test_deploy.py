@@ -22,6 +22,7 @@ from deploy.local.cloud import ROOT, Cloud, Function
 from tests.conftest import Relay, ended, unique
 from tests.gcloud import DEPLOY, WHY_NOT, command, environment, run
 from tests.google_cloud import PROJECT, Call, GoogleCloud
+from tests.test_container import PRODUCT
 from tests.test_runbook import permissions
 
 needs_gcloud = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
@@ -38,7 +39,10 @@ class Run:
     code: int
     said: str
     calls: list[Call]
-    changes: list[Call]
+
+    @property
+    def changes(self) -> list[Call]:
+        return [each for each in self.calls if each.is_change]
 
     def sent(self, end: str, method: str = "POST") -> list[Any]:
         return [each.json() for each in self.calls if each.method == method and each.path.endswith(end)]
@@ -82,9 +86,7 @@ class Deployment:
         self._keep(done.returncode, done.stdout + done.stderr, before)
 
     def _keep(self, code: int, said: str, before: int) -> None:
-        calls = self.cloud.calls[before:]
-        changes = [each for each in self.cloud.changes() if any(each is call for call in calls)]
-        self.runs.append(Run(code, said, calls, changes))
+        self.runs.append(Run(code, said, self.cloud.calls[before:]))
 
 
 @pytest.fixture(scope="module")
@@ -469,13 +471,11 @@ def test_references_of_what_would_not_start(tmp_path: Path) -> None:
 
 # The upload
 
-PRODUCT = {path.relative_to(ROOT).as_posix() for top in ("handlers", "schemas") for path in (ROOT / top).rglob("*.py")}
-
 
 @needs_gcloud
 def test_the_upload(deployment: Deployment) -> None:
     names = [each for each in zipfile.ZipFile(io.BytesIO(deployment.cloud.upload)).namelist() if not each.endswith("/")]
-    assert set(names) == {"main.py", "requirements.txt", "deploy/relay.yaml", "deploy/openapi.json"} | PRODUCT
+    assert set(names) == PRODUCT
 
 
 def python(version: str) -> str | None:

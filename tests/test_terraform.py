@@ -32,6 +32,8 @@ PYTHON = next(
     ),
     None,
 )
+#: What Terraform leaves in a folder that is used.
+LEFT_BEHIND = shutil.ignore_patterns(".terraform*", "*.tfstate*", "*.tfvars")
 HAS_SCHEMA = CHECK.exists() and PYTHON is not None
 
 pytestmark = pytest.mark.skipif(
@@ -60,7 +62,7 @@ EVERYTHING: Mapping[str, Any] = {
 def terraform(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
     """Runs terraform in a copy of the folder, and gives what it says on stdout."""
     folder = tmp_path_factory.mktemp("terraform") / "copy"
-    shutil.copytree(SOURCE, folder, ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*", "*.tfvars"))
+    shutil.copytree(SOURCE, folder, ignore=LEFT_BEHIND)
     with_schema = [str(PYTHON), str(CHECK), "--"] if HAS_SCHEMA else []
     # A plan of what isn't there yet asks Google nothing; the provider wants credentials all the same.
     own = ("TF_VAR_", "TF_CLI_ARGS", "TF_WORKSPACE", "TF_DATA_DIR")
@@ -329,7 +331,7 @@ def test_the_readmes_commands(tmp_path: Path) -> None:
         pytest.skip("LOUD: without TERRAFORM_CHECK, the README's commands for Terraform are NOT run")
     (script,) = blocks("terraform")
     folder = tmp_path / "deploy/gcp/terraform"
-    shutil.copytree(SOURCE, folder, ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*", "*.tfvars"))
+    shutil.copytree(SOURCE, folder, ignore=LEFT_BEHIND)
     ran = 'echo "ran $(basename "$0") $*"'
     programs = {
         tmp_path / "bin/terraform": f'exec "{PYTHON}" "{CHECK}" -- "{TERRAFORM}" "$@"',

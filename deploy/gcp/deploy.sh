@@ -149,7 +149,6 @@ RUNTIME=$SERVICE@$PROJECT.iam.gserviceaccount.com
 BUILD=$SERVICE-build@$PROJECT.iam.gserviceaccount.com
 BILLING_PAGE="https://console.cloud.google.com/billing/linkedaccount?project=$PROJECT"
 GCLOUD=(gcloud --project "$PROJECT" --quiet)
-RUN=("${GCLOUD[@]}" run services)
 
 step "the project $PROJECT"
 FOUND=$(look 'roles/browser on the project' "${GCLOUD[@]}" projects describe "$PROJECT" --format 'value(lifecycleState)')
@@ -170,18 +169,18 @@ fi
 
 step "the settings and deploy/relay.yaml"
 # What the service has already stays.
-HAS=$(look 'roles/run.viewer on the project' "${RUN[@]}" describe "$SERVICE" --region "$REGION" \
+HAS=$(look 'roles/run.viewer on the project' "${GCLOUD[@]}" run services describe "$SERVICE" --region "$REGION" \
     --format 'json(spec.template.spec.containers[0].env)')
 if $CODE_ONLY && [ -z "$HAS" ] && ! $DRY_RUN; then
     die "There is no service $SERVICE in $REGION yet: terraform apply makes it, or this without --code-only."
 fi
 IS_NEW=true
-if grep -qE '"(RELAY_SECRET|APIFY_TOKEN|DATA_WORLD_TOKEN)"' <<<"$HAS"; then IS_NEW=false; fi
+if $CODE_ONLY || grep -qE '"(RELAY_SECRET|APIFY_TOKEN|DATA_WORLD_TOKEN)"' <<<"$HAS"; then IS_NEW=false; fi
 if [ -z "$CONCURRENCY" ]; then
     CONCURRENCY=$(tr -d ' \n' <<<"$HAS" | sed -nE 's/.*"name":"THREADS","value":"([0-9]+)".*/\1/p')
 fi
 CONCURRENCY=${CONCURRENCY:-32}
-if $IS_NEW && ! $CODE_ONLY; then
+if $IS_NEW; then
     SETTINGS=("GOOGLE_CLOUD_PROJECT=$PROJECT" RELAY_SECRET=relay-secret APIFY_TOKEN=apify-token DATA_WORLD_TOKEN=data-world-token
         ${SETTINGS[@]+"${SETTINGS[@]}"})
 fi
@@ -227,17 +226,17 @@ add_value() {
     fi
 }
 
-# Nothing is left of a setting whose secret was left out.
+# Nothing is left of a setting whose secret was left out, nor of the secret.
 leave_out() {
     local kept=() setting
-    LEFT_OUT="$LEFT_OUT $1"
+    SECRETS=$(sed "/${TAB}$1\$/d" <<<"$SECRETS")
     for setting in "${SETTINGS[@]}"; do
         [ "${setting%%=*}" = "$1" ] || kept+=("$setting")
     done
     SETTINGS=("${kept[@]}")
 }
 
-TO_TRY='' LEFT_OUT='' TAB=$'\t'
+TO_TRY='' TAB=$'\t'
 if ! $CODE_ONLY; then
     step "accounts: $SERVICE, which the function runs as, and $SERVICE-build, which builds it"
     ACCOUNTS=$(look 'roles/iam.serviceAccountAdmin on the project' "${GCLOUD[@]}" iam service-accounts list --format 'value(email)')
@@ -318,7 +317,7 @@ if ! $CODE_ONLY; then
 fi
 # What a service has already may have been changed for a reason. The probe: a revision that doesn't answer /health, since
 # a setting or relay.yaml is wrong, never gets a request.
-if $IS_NEW && ! $CODE_ONLY; then
+if $IS_NEW; then
     DEPLOY+=(--service-account "$RUNTIME" --allow-unauthenticated --cpu-boost
         --cpu 1 --memory 512Mi --max-instances 10
         --startup-probe 'httpGet.path=/health,periodSeconds=1,timeoutSeconds=1,failureThreshold=60')
@@ -368,7 +367,7 @@ TEXT
 fi
 if [ -n "$TO_TRY" ]; then
     PROVIDER=data.world DATASET=OWNER/ID UPDATE='{"visibility": "PRIVATE"}'
-    if grep -q "${TAB}APIFY_TOKEN\$" <<<"$SECRETS" && [ "$LEFT_OUT" = "${LEFT_OUT/APIFY_TOKEN/}" ]; then
+    if grep -q "${TAB}APIFY_TOKEN\$" <<<"$SECRETS"; then
         PROVIDER=apify DATASET=YOUR-DATASET-ID UPDATE='{"generalAccess": "RESTRICTED"}'
     fi
     cat <<TEXT
