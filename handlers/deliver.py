@@ -28,10 +28,7 @@ class Deliverer:
         self._settings = settings
         self._providers = providers
         self._secrets = secrets
-        self._wire = Wire(
-            {name: each.base_url for name, each in settings.providers.items()},
-            pool=max(settings.threads, settings.provider_concurrency),
-        )
+        self._wire = Wire({name: each.base_url for name, each in settings.providers.items()})
         self._shares = {name: threading.BoundedSemaphore(settings.provider_concurrency) for name in providers}
 
     def deliver(self, update: Update, deadline: Deadline, progress: Progress, hidden: Iterable[str] = ()) -> Result:
@@ -53,7 +50,7 @@ class Deliverer:
             "method": request.method,
             "url": request.url,
             "headers": {**HEADERS, "Authorization": f"Bearer {MARK}"},
-            "body": _redactor([token], update, hidden).json(masked(dict(request.body or {}))),
+            "body": _redactor(token, update, hidden).json(masked(dict(request.body or {}))),
         }
         return {"request": shown, "token": token.source}
 
@@ -100,13 +97,13 @@ class Deliverer:
         tries = Tries(self._wire, update.provider, self._providers[update.provider], deadline, progress)
         request = self._request(update)
         token = self._token(update, deadline)
-        redactor = _redactor([token], update, hidden)
+        redactor = _redactor(token, update, hidden)
         outcome = tries.persist(request, token.text, redactor)
         if isinstance(outcome, Failure) and outcome.status in (401, 403):
             # A token that was rotated is refused before its time in the cache is up.
             fresh = self._token(update, deadline, instead_of=token)
             if fresh.text != token.text:
-                redactor = _redactor([token, fresh], update, hidden)
+                redactor = _redactor(fresh, update, [*hidden, token.text])
                 token = fresh
                 outcome = tries.persist(request, token.text, redactor)
         if isinstance(outcome, Result):
@@ -134,5 +131,5 @@ class Deliverer:
         raise missing
 
 
-def _redactor(tokens: Iterable[Secret], update: Update, hidden: Iterable[str]) -> Redactor:
-    return Redactor([*(token.text for token in tokens), *credentials(dict(update.body)), *hidden])
+def _redactor(token: Secret, update: Update, hidden: Iterable[str]) -> Redactor:
+    return token.redactor.and_also({*credentials(dict(update.body)), *hidden})

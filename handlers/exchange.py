@@ -9,7 +9,7 @@ from typing import Any
 
 from flask import Request
 
-from handlers.logs import LOGGER, trace_fields
+from handlers.logs import trace_fields, write
 from handlers.results import LONGEST, logged
 from handlers.together import Outcome
 from handlers.tries import Progress
@@ -98,14 +98,12 @@ class Exchange:
             },
             **trace_fields(self.headers, project),
         }
-        LOGGER.log(
+        said = problem.detail if problem else self.said or ("dry run" if self.dry_run else self.outcome or "answered")
+        write(
             logging.WARNING if self.is_odd else _level(status),
-            "%s %s: %s",
-            self.request.method,
-            path,
-            problem.detail if problem else self.said or ("dry run" if self.dry_run else self.outcome or "answered"),
-            exc_info=self.fault,
-            extra={"fields": {name: value for name, value in entry.items() if value is not None}},
+            f"{self.request.method} {path}: {said}",
+            {name: value for name, value in entry.items() if value is not None},
+            self.fault,
         )
 
 

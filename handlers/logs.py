@@ -15,6 +15,8 @@ from typing import Any, TextIO
 LOGGER = logging.getLogger("relay")
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
+# Made once: json.dumps would make it anew for each line.
+_written = json.JSONEncoder(default=str).encode
 _CLOUD_TRACE = re.compile(r"([0-9a-fA-F]{32})(?:/(\d{1,20}))?(?:;o=([01]))?")
 
 
@@ -28,7 +30,14 @@ class JSONFormatter(logging.Formatter):
             entry["stack_trace"] = stack(record.exc_info[1])
         if record.name != LOGGER.name:
             entry["logger"] = record.name
-        return json.dumps(entry, default=str)
+        return _written(entry)
+
+
+def write(level: int, message: str, fields: Mapping[str, Any], fault: BaseException | None = None) -> None:
+    """Logs a line with `fields`. The library would look for where in the code that happens, which no line says."""
+    if LOGGER.isEnabledFor(level):
+        trouble = (type(fault), fault, fault.__traceback__) if fault else None
+        LOGGER.handle(LOGGER.makeRecord(LOGGER.name, level, "", 0, message, (), trouble, extra={"fields": fields}))
 
 
 def configure(level: str, stream: TextIO = sys.stdout) -> None:

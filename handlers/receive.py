@@ -7,8 +7,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 from flask import Request
-from werkzeug.exceptions import MethodNotAllowed, NotFound
-from werkzeug.routing import Map, Rule
 
 from handlers import hooks, results, senders
 from handlers.answers import Reply, empty_response, json_response, leave_body_unread, problem_response
@@ -50,6 +48,8 @@ from schemas.strict_json import JSON, parse_object
 
 T = TypeVar("T")
 
+_READING = ("GET", "HEAD")
+
 
 class Receiver:
     """The function: a request in, an answer out, always."""
@@ -70,20 +70,14 @@ class Receiver:
         self._secrets = secrets
         self._deliverer = deliverer
         self._patience = Patience(settings.deadline_seconds)
-        # An endpoint is the function that answers. A rule for each hook: an unknown one is an unknown path.
-        self._routes = Map(
-            [
-                Rule("/", endpoint=self._event, methods=["POST"]),
-                Rule("/health", endpoint=self._health, methods=["GET"]),
-                *([Rule("/openapi.json", endpoint=partial(_openapi, document), methods=["GET"])] if document else []),
-                *(
-                    Rule(f"/hooks/{name}", endpoint=partial(self._hook, hook), methods=["POST"])
-                    for name, hook in config.hooks.items()
-                ),
-            ],
-            strict_slashes=False,
-            merge_slashes=False,
-        )
+        # Each path, without a slash at its end, is one that is known at start: what answers it, and to which methods.
+        self._routes: dict[str, tuple[Callable[[Exchange], Reply], tuple[str, ...]]] = {
+            "": (self._event, ("POST",)),
+            "/health": (self._health, _READING),
+            **{f"/hooks/{name}": (partial(self._hook, hook), ("POST",)) for name, hook in config.hooks.items()},
+        }
+        if document:
+            self._routes["/openapi.json"] = (partial(_openapi, document), _READING)
 
     def __call__(self, request: Request) -> Reply:
         """Answers `request`; whatever goes wrong is an answer too, and a line in the log."""
@@ -109,19 +103,17 @@ class Receiver:
         return response
 
     def _route(self, request: Request) -> Callable[[Exchange], Reply]:
-        try:
-            # werkzeug takes several slashes at the beginning for one.
-            if request.environ["PATH_INFO"].startswith("//"):
-                raise NotFound
-            # Bound to no host: what the Host header says plays no part.
-            endpoint, _ = self._routes.bind("relay").match(request.path, method=request.method)
-        except NotFound:
-            raise UnknownRoute("There is nothing at this path. Events go to POST / or to a hook.") from None
-        except MethodNotAllowed as error:
-            allowed = ", ".join(sorted(error.valid_methods or ()))
-            raise WrongMethod(f"This path takes {allowed}.", headers={"Allow": allowed}) from None
-        found: Callable[[Exchange], Reply] = endpoint
-        return found
+        # As it came: werkzeug takes several slashes at the beginning for one.
+        path: str = request.environ["PATH_INFO"]
+        # One slash at the end makes no difference.
+        found = self._routes.get(path.removesuffix("/"))
+        if found is None:
+            raise UnknownRoute("There is nothing at this path. Events go to POST / or to a hook.")
+        endpoint, methods = found
+        if request.method not in methods:
+            allowed = ", ".join(methods)
+            raise WrongMethod(f"This path takes {allowed}.", headers={"Allow": allowed})
+        return endpoint
 
     def _health(self, _exchange: Exchange) -> Reply:
         return json_response(200, {"status": "ok"})

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, as_completed
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
@@ -13,6 +14,7 @@ from handlers.deadline import Deadline
 from handlers.logs import LOGGER
 from handlers.secret_manager import SecretManager
 from schemas.problem import SecretUnreachable, SecretUnusable
+from schemas.redactor import Redactor
 from schemas.reference import SecretReference
 
 #: How long a fetch may take, in seconds: Secret Manager answers in tens of milliseconds, and a dead one is known
@@ -30,6 +32,11 @@ class Secret:
 
     text: str = field(repr=False)
     source: str
+
+    @cached_property
+    def redactor(self) -> Redactor:
+        """What takes it out of texts; made once, and gone with it."""
+        return Redactor([self.text])
 
 
 #: Why a secret can't be had.

@@ -1,6 +1,5 @@
 """The wire to the platforms: one session, kept connections, and calls of which every part ends in time."""
 
-import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -8,10 +7,11 @@ from pathlib import Path
 
 import requests
 from requests.auth import AuthBase
-from requests.cookies import RequestsCookieJar
-from urllib3.exceptions import DecodeError, HTTPError, NewConnectionError
+from requests.structures import CaseInsensitiveDict
+from requests.utils import select_proxy
+from urllib3.exceptions import DecodeError, HTTPError
 
-from handlers.connections import DEADLINE, Adapter
+from handlers.connections import Adapter, NotConnected
 from handlers.deadline import Deadline
 from handlers.providers.call import Answer, Request
 from schemas.settings import SettingsError
@@ -79,24 +79,14 @@ class BearerAuth(AuthBase):
 class Wire:
     """The session that all calls share; `base_urls` are all that is ever called, by provider."""
 
-    def __init__(self, base_urls: Mapping[str, str], pool: int) -> None:
-        """`pool` is how many connections to one host are kept.
-
-        Raises SettingsError: the environment names certificates that aren't there.
-        """
-        self._session = _session(pool)
+    def __init__(self, base_urls: Mapping[str, str]) -> None:
+        """Raises SettingsError: the environment names certificates that aren't there, or a proxy of another kind."""
         self._long = {name: threading.Semaphore(_LONG_AT_ONCE) for name in base_urls}
         self._looking = threading.Lock()
-        # What the environment says of proxies and certificates, read once: a look at it costs a tenth of a call's time.
-        environment = requests.Session()
-        self._network = {
-            name: environment.merge_environment_settings(url, {}, stream=True, verify=None, cert=None)
-            for name, url in base_urls.items()
-        }
-        for each in self._network.values():
-            if isinstance(each["verify"], str) and not Path(each["verify"]).exists():
-                message = "Must name a file or folder of certificates, as must CURL_CA_BUNDLE."
-                raise SettingsError({"REQUESTS_CA_BUNDLE": [message]})
+        self._session = requests.Session()
+        self._session.adapters.clear()
+        for url in base_urls.values():
+            self._session.mount(url, _adapter(url))
 
     @contextmanager
     def call(self, provider: str, request: Request, token: str, deadline: Deadline) -> Iterator[Answer]:
@@ -114,7 +104,6 @@ class Wire:
             yield answer
 
     def _called(self, provider: str, request: Request, token: str, deadline: Deadline, held: ExitStack) -> Answer:
-        DEADLINE.set(deadline)
         status = None
 
         def hold() -> None:
@@ -123,41 +112,29 @@ class Wire:
             held.callback(self._long[provider].release)
 
         try:
-            with self._session.request(
-                request.method,
-                request.url,
-                data=None if request.body is None else dump(request.body),
-                headers=HEADERS,
-                auth=BearerAuth(token),
-                allow_redirects=False,
-                **self._network[provider],
-            ) as response:
+            # What Session.request would add (cookies, ~/.netrc, redirects, hooks) is what must not be here.
+            adapter = self._session.get_adapter(request.url)
+            with adapter.send(_prepared(request, token), timeout=deadline.remaining(), stream=True) as response:
                 status = response.status_code
                 # A redirect says nothing that could be of use.
                 body = b"" if 300 <= status < 400 else _body(response, hold)
-                return Answer(status, {name.lower(): value for name, value in response.headers.items()}, body)
+                return Answer(status, response.headers, body)
+        except requests.exceptions.SSLError:
+            raise Distrusted from None
+        except NotConnected:
+            raise NotSent from None
         except (requests.RequestException, HTTPError, OSError) as error:
-            raise _kind(list(_causes(error)), deadline)(status) from None
+            if not deadline.remaining():
+                raise Late(status) from None
+            raise (Undecodable if isinstance(error, DecodeError) else Broken)(status) from None
 
 
-def _kind(causes: list[BaseException], deadline: Deadline) -> type[WireError]:
-    def due_to(kind: type[Exception]) -> bool:
-        return any(isinstance(each, kind) for each in causes)
-
-    if due_to(ssl.SSLCertVerificationError):
-        return Distrusted
-    if due_to(NewConnectionError):
-        return NotSent
-    if not deadline.remaining():
-        return Late
-    return Undecodable if due_to(DecodeError) else Broken
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """`error`, what it was raised for, and so on."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+def _prepared(request: Request, token: str) -> requests.PreparedRequest:
+    prepared = requests.PreparedRequest()
+    prepared.method, prepared.url = request.method, request.url
+    prepared.headers = CaseInsensitiveDict(HEADERS)
+    prepared.body = None if request.body is None else dump(request.body)
+    return BearerAuth(token)(prepared)
 
 
 def _body(response: requests.Response, hold: Callable[[], None]) -> bytes:
@@ -172,26 +149,15 @@ def _body(response: requests.Response, hold: Callable[[], None]) -> bytes:
     return bytes(body)
 
 
-class _Session(requests.Session):
-    """Follows no redirect, and doesn't look for one: requests reads the whole answer to do that."""
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """None, whatever the answer says."""
-
-
-class _NoCookies(RequestsCookieJar):
-    """Keeps nothing: one sender's call must not change another's."""
-
-    def set_cookie(self, cookie: object, *_: object, **__: object) -> None:
-        """Drops the cookie."""
-
-
-def _session(pool: int) -> requests.Session:
-    session = _Session()
-    # ~/.netrc has no say, and the rest of the environment was read once, above.
-    session.trust_env = False
-    session.cookies = _NoCookies()
-    adapter = Adapter(pool_connections=8, pool_maxsize=pool)
-    session.mount("https://", adapter)
-    session.mount("http://", adapter)
-    return session
+def _adapter(url: str) -> Adapter:
+    """The way to `url`, by what the environment says of proxies and certificates: it is read once, now."""
+    network = requests.Session().merge_environment_settings(url, {}, stream=True, verify=None, cert=None)
+    verify = network["verify"] if isinstance(network["verify"], str) else None
+    if verify and not Path(verify).exists():
+        message = "Must name a file or folder of certificates, as must CURL_CA_BUNDLE."
+        raise SettingsError({"REQUESTS_CA_BUNDLE": [message]})
+    try:
+        return Adapter(url, verify=verify, proxy=select_proxy(url, network["proxies"]))
+    except ValueError:
+        message = "The proxy for this must be an http or https URL (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY)."
+        raise SettingsError({"HTTPS_PROXY": [message]}) from None

@@ -31,18 +31,26 @@ def without_signing_keys(value: JSON) -> JSON:
     the key's value ends.
     """
     if isinstance(value, dict):
-        if any(isinstance(each, str) and each.lower() == _NEVER_SHOWN for each in value.values()):
+        if any(isinstance(each, str) and _is_signing_key(each) for each in value.values()):
             return MARK
         return {key: without_signing_keys(each) for key, each in value.items() if not _names_signing_key(key)}
     if isinstance(value, list):
         return [without_signing_keys(each) for each in value]
-    if isinstance(value, str) and value.lower() != _NEVER_SHOWN and _names_signing_key(value):
+    if isinstance(value, str) and _names_signing_key(value) and not _is_signing_key(value):
         return MARK
     return value
 
 
+def _is_signing_key(text: str) -> bool:
+    # Most keys and values are of another length.
+    return len(text) == len(_NEVER_SHOWN) and text.lower() == _NEVER_SHOWN
+
+
 def _names_signing_key(text: str) -> bool:
-    if len(text) < len(_NEVER_SHOWN) or not ENCODED.search(text):
+    # What is decoded doesn't get longer.
+    if len(text) < len(_NEVER_SHOWN):
+        return False
+    if not ENCODED.search(text):
         return _NEVER_SHOWN in text.lower()
     return any(_NEVER_SHOWN in each.lower() for each in (text, *decoded(text[:_LONGEST_DECODED])))
 

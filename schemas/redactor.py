@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from schemas.encodings import ENCODED, decoded, forms
 from schemas.redaction import MARK
@@ -19,6 +19,8 @@ _SHORT_COSTS = 50
 # What looking into what is encoded may cost, likewise: 0.5 s.
 _MOST_DECODED = 3_000_000
 
+_written = json.JSONEncoder(ensure_ascii=False).encode
+
 
 class Redactor:
     r"""Takes values out of JSON.
@@ -28,29 +30,36 @@ class Redactor:
     """
 
     def __init__(self, values: Iterable[str]) -> None:
-        distinct = {form for value in set(values) if value for form in forms(value)}
+        self._values = frozenset(values)
+        distinct = {form for value in self._values if value for form in forms(value)}
         # The longest first: a value that is part of another must not leave the rest of it standing.
         ordered = sorted(distinct, key=len, reverse=True)
         self._long = [form for form in ordered if len(form) >= _DISTINCTIVE]
         self._short = [form for form in ordered if len(form) < _DISTINCTIVE]
+        #: The long ones as JSON writes them.
+        self._written = [(_written(form)[1:-1], form) for form in self._long]
+
+    def and_also(self, values: Collection[str]) -> "Redactor":
+        """One that takes these out, too."""
+        return Redactor([*self._values, *values]) if values else self
 
     def json(self, value: JSON) -> JSON:
         """`value` without the values: in strings, in keys, and as numbers.
 
         Where looking for them would take too long, nothing of `value` is left.
         """
-        whole = json.dumps(value, ensure_ascii=False)
+        whole = _written(value)
         if len(whole) * (len(self._long) + _SHORT_COSTS * len(self._short)) > _MOST_WORK:
             return MARK
         # One look over the whole, at the speed of C, tells which are there: mostly none.
-        present = [form for form in self._long if json.dumps(form, ensure_ascii=False)[1:-1] in whole]
+        present = [form for written, form in self._written if written in whole]
+        if not (present or self._short or ENCODED.search(whole)):
+            return value
         alone = "|".join(map(re.escape, self._short))
         look = _Look(self._long, present, re.compile(rf"(?<!\w)(?:{alone})(?!\w)") if alone else None)
-        if not (present or alone or ENCODED.search(whole)):
-            return value
         shown = look.walk(value)
         # An escape can have eaten a value's first digit, and give it back where it is written again.
-        left = json.dumps(shown, ensure_ascii=False) if present else ""
+        left = _written(shown) if present else ""
         return MARK if any(form in left for form in filter(_is_no_word, present)) else shown
 
 

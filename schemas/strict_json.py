@@ -66,7 +66,7 @@ def _has_too_many_values(raw: bytes) -> bool:
 
 def dump(value: object) -> bytes:
     """`value` as compact JSON in UTF-8: key order kept, non-ASCII characters as themselves."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = _compact(value)
     # A lone surrogate, which only a platform's answer can hold, has no UTF-8: it stays the escape it was.
     return text.encode("utf-8", "backslashreplace")
 
@@ -78,14 +78,10 @@ def _parse(raw: bytes, *, unique_keys: bool) -> JSON:
         raise NotJSON(f"The body is not UTF-8 (byte {error.start}).") from None
     if _deeper_than(text, MAX_DEPTH):
         raise NotJSON(f"The body is nested deeper than {MAX_DEPTH} levels.")
+    if text.startswith("\ufeff"):
+        raise NotJSON("The body begins with a byte order mark (BOM).")
     try:
-        value: JSON = json.loads(
-            text,
-            parse_constant=_constant,
-            parse_float=_float,
-            parse_int=_int,
-            object_pairs_hook=_unique if unique_keys else None,
-        )
+        value: JSON = (_STRICT if unique_keys else _LENIENT).decode(text)
     except json.JSONDecodeError as error:
         raise NotJSON(f"The body is not JSON: {error.msg} (line {error.lineno}, column {error.colno}).") from None
     if unique_keys and _SURROGATE_ESCAPE.search(text):
@@ -154,3 +150,9 @@ def _float(text: str) -> float:
     if overflowed or underflowed:
         raise NotJSON("The body holds a number that is out of range.")
     return value
+
+
+# Made once: json.loads and json.dumps would make them anew for each text.
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+_LENIENT = json.JSONDecoder(parse_constant=_constant, parse_float=_float, parse_int=_int)
+_STRICT = json.JSONDecoder(parse_constant=_constant, parse_float=_float, parse_int=_int, object_pairs_hook=_unique)

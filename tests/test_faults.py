@@ -391,7 +391,7 @@ def test_a_wait_that_is_asked_for_is_kept(strained: Relay, platform: Misbehaving
     assert moments[1] - moments[0] >= (1.0 if form == "seconds" else 0.4)
 
 
-@pytest.mark.parametrize("wait", ["Wed, 21 Oct 2026 07:28:00 +99999999999999999999", "soon", "-1", "1e9", "Wed\x01"])
+@pytest.mark.parametrize("wait", ["Wed, 21 Oct 2026 07:28:00 +99999999999999999999", "soon", "-1", "1e9", "Wed\t"])
 def test_a_wait_that_is_none(strained: Relay, platform: Misbehaving, wait: str) -> None:
     seen = send(strained, platform, says(answer(429, b"{}", f"Retry-After: {wait}")))
     assert_problem(seen.answer, 429, "upstream-limited", retryable=True)

@@ -257,7 +257,9 @@ PIECES = st.sampled_from(
 def wired() -> Iterator[tuple[Misbehaving, Wire]]:
     """A platform that says whatever it is told to, and a wire to it."""
     platform = Misbehaving().start()
-    yield platform, Wire({"apify": platform.url}, 1)
+    wire = Wire({"apify": platform.url})
+    yield platform, wire
+    wire._session.close()
     platform.stop()
 
 

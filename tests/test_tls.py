@@ -173,6 +173,7 @@ def test_a_tls_connection_that_drips_or_breaks(quick: Any, secure: tuple[Misbeha
 
     def break_off(connection: socket.socket, _attempt: int, _over: threading.Event) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{")
+        time.sleep(0.1)  # else the system drops what has not been read yet
         reset(connection)
 
     relay = quick(platform.url, REQUESTS_CA_BUNDLE=str(certificate))

@@ -3,6 +3,7 @@
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,23 @@ import pytest
 from handlers.deadline import Deadline
 from handlers.providers.call import Request
 from handlers.wire import Broken, Late, NotSent, Wire
+from tests.certificates import context, signed_for
 from tests.misbehaving import OK, Behave, Misbehaving, answer, says
 from tests.test_faults import FOR_EVER, PASSING
-from tests.test_tls import context, signed_for
+
+OPENED: list[Wire] = []
+
+
+def opened(url: str) -> Wire:
+    OPENED.append(Wire({"apify": url}))
+    return OPENED[-1]
+
+
+@pytest.fixture(autouse=True)
+def no_wire_is_left() -> Iterator[None]:
+    yield
+    while OPENED:
+        OPENED.pop()._session.close()
 
 
 def call(wire: Wire, platform: Misbehaving, seconds: float = 5.0, path: str = "/x", body: Any = None) -> bytes:
@@ -24,18 +39,15 @@ def call(wire: Wire, platform: Misbehaving, seconds: float = 5.0, path: str = "/
 
 def kept(wire: Wire, platform: Misbehaving) -> Any:
     """The one connection that is kept."""
-    manager = wire._session.get_adapter(platform.url).poolmanager  # type: ignore[attr-defined]
-    (key,) = manager.pools.keys()
-    pool = manager.pools[key].pool
-    connection = pool.get(block=False)
-    pool.put(connection)
+    adapter: Any = wire._session.get_adapter(f"{platform.url}/x")
+    (connection,) = adapter._idle
     return connection
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="LOUD: not Linux; a dead connection is NOT noticed")
 def test_what_nobody_acknowledges_breaks_the_connection(platform: Misbehaving) -> None:
     """Whether the system keeps to it can't be seen on loopback, where everything is acknowledged: that it is asked."""
-    wire = Wire({"apify": platform.url}, 1)
+    wire = opened(platform.url)
     call(wire, platform)
     sock = kept(wire, platform).sock
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 3000
@@ -44,7 +56,7 @@ def test_what_nobody_acknowledges_breaks_the_connection(platform: Misbehaving) -
 
 def test_a_deadline_is_for_one_call(platform: Misbehaving) -> None:
     """A kept connection has each call's own: neither what was left of the last one, nor all the time there is."""
-    wire = Wire({"apify": platform.url}, 1)
+    wire = opened(platform.url)
     call(wire, platform, seconds=0.3)
     time.sleep(0.4)
     call(wire, platform)
@@ -97,7 +109,7 @@ def test_an_answer_is_never_taken_for_another_calls(platform: Misbehaving, case:
     """What is left on a connection is gone with it; what comes before an answer is waited for."""
     behave, fitting = MORE_THAN_AN_ANSWER[case]
     platform.behaviours["/odd"] = behave
-    wire = Wire({"apify": platform.url}, 1)
+    wire = opened(platform.url)
     for _ in range(3):
         assert call(wire, platform, path="/odd") in fitting
         if "later" in case:
@@ -105,14 +117,14 @@ def test_an_answer_is_never_taken_for_another_calls(platform: Misbehaving, case:
         assert call(wire, platform, path="/fine") == b"{}"
 
 
-def test_what_tls_has_unpacked_is_no_answer_to_the_next_call(tmp_path: Path) -> None:
+def test_what_tls_has_unpacked_is_no_answer_to_the_next_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One record of TLS with an answer, filled up to what is read at once, and another answer behind it."""
     certificate = signed_for(tmp_path, "127.0.0.1")
     platform = Misbehaving(context(certificate)).start()
     padding = 8192 - len(answer(200, b"{}", "X-Padding: "))
     platform.behaviours["/odd"] = says(answer(200, b"{}", f"X-Padding: {'x' * padding}") + FORGED)
-    wire = Wire({"apify": platform.url}, 1)
-    wire._network["apify"]["verify"] = str(certificate)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    wire = opened(platform.url)
     for _ in range(3):
         assert call(wire, platform, path="/odd") == b"{}"
         assert call(wire, platform, path="/fine") == b"{}"
@@ -122,7 +134,7 @@ def test_what_tls_has_unpacked_is_no_answer_to_the_next_call(tmp_path: Path) -> 
 def test_answers_of_one_connection_follow_each_other(platform: Misbehaving) -> None:
     """Interim answers cost no connection."""
     platform.otherwise = says(EARLY + OK)
-    wire = Wire({"apify": platform.url}, 1)
+    wire = opened(platform.url)
     for _ in range(5):
         assert call(wire, platform) == b"{}"
     assert platform.connections == 1
@@ -144,7 +156,7 @@ def test_an_answer_before_the_request_is_whole(platform: Misbehaving) -> None:
         refusing = threading.Thread(target=refuse)
         refusing.start()
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        wire = Wire({"apify": url}, 1)
+        wire = opened(url)
         with wire.call("apify", Request("PUT", url, {"a": "x" * 3_000_000}), "t", Deadline.after(5)) as got:
             assert (got.status, got.body) == (413, b'{"too": "large"}')
         refusing.join()
@@ -156,7 +168,7 @@ def test_a_connection_that_the_platform_has_closed_meanwhile(platform: Misbehavi
         connection.shutdown(socket.SHUT_RDWR)
 
     platform.otherwise = once
-    wire = Wire({"apify": platform.url}, 1)
+    wire = opened(platform.url)
     for _ in range(3):
         assert call(wire, platform) == b"{}"
         time.sleep(0.1)
@@ -165,17 +177,17 @@ def test_a_connection_that_the_platform_has_closed_meanwhile(platform: Misbehavi
 
 def test_what_was_sent_and_what_was_not(platform: Misbehaving) -> None:
     """A broken connection may have been enough; one that was never made was not."""
-    wire = Wire({"apify": platform.url}, 1)
+    wire = opened(platform.url)
     platform.otherwise = PASSING["resets the connection"][0]
     with pytest.raises(Broken):
         call(wire, platform)
-    platform.stop()
-    with pytest.raises(NotSent):
-        wire.call("apify", Request("PUT", "http://127.0.0.1:1/", {}), "t", Deadline.after(1)).__enter__()
+    nowhere = "http://127.0.0.1:1"
+    with pytest.raises(NotSent), opened(nowhere).call("apify", Request("PUT", nowhere, {}), "t", Deadline.after(1)):
+        pass
 
 
 def test_a_call_that_looks_sends_no_body(platform: Misbehaving) -> None:
-    wire = Wire({"apify": platform.url}, 1)
+    wire = opened(platform.url)
     platform.otherwise = says(answer(200, b'{"data": {}}'))
     with wire.call("apify", Request("GET", f"{platform.url}/look"), "t0ken", Deadline.after(5)):
         pass
@@ -187,7 +199,7 @@ def test_a_call_that_looks_sends_no_body(platform: Misbehaving) -> None:
 
 def test_no_thread_to_spare_for_a_connection(platform: Misbehaving, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault that no input can make."""
-    wire = Wire({"apify": platform.url}, 1)
+    wire = opened(platform.url)
 
     def refuse(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -209,7 +221,7 @@ def test_a_name_that_nobody_resolves_in_time(monkeypatch: pytest.MonkeyPatch) ->
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
-    wire = Wire({"apify": "http://platform.example"}, 1)
+    wire = opened("http://platform.example")
     began = time.monotonic()
     with pytest.raises(NotSent):
         wire.call(
