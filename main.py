@@ -4,6 +4,7 @@ The only place where the parts are put together, and where the environment is re
 `python main.py check` looks at relay.yaml instead of serving.
 """
 
+import gc
 import os
 import sys
 from collections.abc import Mapping
@@ -68,6 +69,8 @@ try:
     _receive = build(os.environ)
 except (SettingsError, ConfigError) as error:
     sys.exit(str(error))
+# What is there now stays: the collector, which stops all threads meanwhile, need not look through it again and again.
+gc.freeze()
 
 
 @functions_framework.http

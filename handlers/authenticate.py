@@ -22,9 +22,9 @@ def authenticate(
 
     Raises Unproven, or that a secret can't be had.
     """
-    unproven = Unproven(senders.SENDERS[names[0]].challenge)
+    challenge = senders.SENDERS[names[0]].challenge
     if not (references and senders.has_proof(names, incoming)):
-        raise unproven
+        raise Unproven(challenge)
     trouble: RelayError | None = None
     for reference, found in secrets.each(references, deadline):
         if isinstance(found, Secret):
@@ -38,4 +38,4 @@ def authenticate(
         if trouble is None or found.retryable:
             # The sender is told no names: it has not proven that they are its business.
             trouble = type(found)("A secret of this function can't be had; its log says which.")
-    raise trouble or unproven
+    raise trouble or Unproven(challenge)

@@ -22,9 +22,8 @@ def read_body(exchange: Exchange, limit: int, patience: Patience) -> bytes:
     Raises TooLarge, having read no more; NotJSON: it ends early; BodyTooSlow: it takes longer than `patience`.
     """
     request = exchange.request
-    too_large = TooLarge(f"The body may be at most {limit} bytes (RELAY_MAX_BODY_BYTES).")
     if (request.content_length or 0) > limit:
-        raise too_large
+        raise _too_large(limit)
     exchange.body_is_begun = True
     # Without a length werkzeug stops reading at this, in silence: one byte more than allowed tells.
     request.max_content_length = limit + 1
@@ -37,18 +36,22 @@ def read_body(exchange: Exchange, limit: int, patience: Patience) -> bytes:
         # The connection broke, or chunks are no chunks; each server has errors of its own for that.
         raise NotJSON("The body could not be read to its end.") from None
     if len(body) > limit:
-        raise too_large
+        raise _too_large(limit)
     exchange.body_is_read, exchange.body_bytes = True, len(body)
     if request.content_length not in (None, len(body)):
         raise NotJSON("The body is shorter than its Content-Length.")
     return body
 
 
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The body may be at most {limit} bytes (RELAY_MAX_BODY_BYTES).")
+
+
 def is_out_of_the_way(exchange: Exchange, patience: Patience) -> bool:
     """Whether nothing is left of the body: a small one that nobody wanted is read, so that the connection can go on."""
     request = exchange.request
     length = request.content_length or 0
-    if exchange.body_is_read or not (length or "Transfer-Encoding" in request.headers):
+    if exchange.body_is_read or not (length or "transfer-encoding" in exchange.headers):
         return True
     if exchange.body_is_begun or length > _SMALL_BYTES:
         return False
@@ -61,9 +64,9 @@ def is_out_of_the_way(exchange: Exchange, patience: Patience) -> bool:
     return read == length if length else read <= _SMALL_BYTES
 
 
-def check_encoding(request: Request) -> None:
+def check_encoding(exchange: Exchange) -> None:
     """Raises WrongMediaType for any Content-Encoding."""
-    if "Content-Encoding" in request.headers:
+    if "content-encoding" in exchange.headers:
         raise WrongMediaType("The body must not be encoded: no Content-Encoding is taken.")
 
 

@@ -5,10 +5,13 @@ half of what it spends on a call, as measured by `make bench`, goes into what th
 made by urllib3, answers taken apart by httptools (llhttp, the parser of Node.js).
 """
 
+import math
+import select
 import socket
 import ssl
 import threading
 from collections import deque
+from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import cached_property
@@ -22,9 +25,9 @@ import requests
 from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
-from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.response import HTTPResponse
-from urllib3.util import create_urllib3_context, parse_url, wait_for_read
+from urllib3.util import create_urllib3_context, parse_url, wait_for_write
 
 from handlers.deadline import Deadline
 
@@ -52,10 +55,11 @@ class NotConnected(requests.ConnectionError):
 class Adapter(BaseAdapter):
     """Carries requests to the one place that `base_url` names, and keeps the connections for the next."""
 
-    def __init__(self, base_url: str, *, verify: str | None, proxy: str | None) -> None:
-        """`verify` names the certificates to trust; None: those that come with requests.
+    def __init__(self, base_url: str, headers: Mapping[str, str], *, verify: str | None, proxy: str | None) -> None:
+        """`headers` are those that each request has.
 
-        `proxy` is the URL of what stands in the way. Raises ValueError: it is none for HTTP.
+        `verify` names the certificates to trust; None: those that come with requests. `proxy` is
+        the URL of what stands in the way. Raises ValueError: it isn't spoken to in plain HTTP.
         """
         super().__init__()
         place = urlsplit(base_url)
@@ -66,17 +70,16 @@ class Adapter(BaseAdapter):
         self._proxy = parse_url(proxy if "://" in proxy else f"http://{proxy}") if proxy else None
         self._proxy_headers: dict[str, str] = {}
         if proxy and self._proxy:
-            if self._proxy.scheme not in ("http", "https"):
+            if self._proxy.scheme != "http":
                 raise ValueError
             self._proxy_headers = HTTPAdapter().proxy_headers(proxy)
         # A proxy for what isn't encrypted is told the whole URL, and who asks; one for the rest makes a tunnel.
         told = self._proxy is not None and not self._is_secure
         self._before_path = self._origin if told else ""
-        self._first_lines = [f"Host: {place.netloc}"]
-        if told:
-            self._first_lines += [f"{name}: {value}" for name, value in self._proxy_headers.items()]
+        shared = {"Host": place.netloc, **headers, **(self._proxy_headers if told else {})}
+        self._first_lines = [f"{name}: {value}" for name, value in shared.items()]
         # The one used last is used next. Of its operations each is atomic.
-        self._idle: deque[HTTPConnection] = deque()
+        self._idle: deque[Line] = deque()
 
     def send(
         self,
@@ -95,11 +98,9 @@ class Adapter(BaseAdapter):
         """
         deadline = Deadline.after(timeout)
         octets = self._octets(request)
-        connection = self._connection(deadline)
-        answer = Answer(self, connection, deadline)
+        answer = Answer(self, self._line(deadline), deadline)
         try:
-            with suppress(BrokenPipeError):  # whoever doesn't want to hear the rest may have said why
-                answer.say(octets)
+            answer.say(octets)
             answer.read_head()
         except BaseException:
             answer.close()
@@ -114,9 +115,9 @@ class Adapter(BaseAdapter):
             response.raw = HTTPResponse(encoded, answer.headers, answer.status, preload_content=False)
         return response
 
-    def keep(self, connection: HTTPConnection) -> None:
-        """Takes a connection back, on which the next call can go."""
-        self._idle.append(connection)
+    def keep(self, line: "Line") -> None:
+        """Takes a connection back, over which the next call can go."""
+        self._idle.append(line)
 
     def close(self) -> None:
         """Closes the connections that are kept."""
@@ -135,17 +136,15 @@ class Adapter(BaseAdapter):
             raise requests.exceptions.InvalidHeader("no line of a request's head has a line end in it")
         return b"%b\r\n\r\n%b" % ("\r\n".join(lines).encode("ascii"), body)
 
-    def _connection(self, deadline: Deadline) -> HTTPConnection:
+    def _line(self, deadline: Deadline) -> "Line":
         """A kept connection, if there is one on which nothing has come since the last answer; else a new one."""
         with suppress(IndexError):
             while True:
                 kept = self._idle.pop()
-                sock: Any = kept.sock
-                # What TLS has unpacked already can't be seen on the socket itself.
-                if not (wait_for_read(sock, timeout=0) or (self._is_secure and sock.pending())):
+                if not kept.has_come(0):
                     return kept
                 kept.close()
-        return self._connected(deadline)
+        return Line(self._connected(deadline))
 
     def _connected(self, deadline: Deadline) -> HTTPConnection:
         """Connects in a thread of its own, and leaves that alone when the time is up.
@@ -173,17 +172,12 @@ class Adapter(BaseAdapter):
         proxy = self._proxy
         host, port = (proxy.host or "", proxy.port) if proxy else (self._host, self._port)
         shared: dict[str, Any] = {"port": port, "timeout": seconds, "socket_options": _SOCKET_OPTIONS}
-        if self._is_secure:
-            shared |= {"ssl_context": self._context}
-            if not proxy:
-                return HTTPSConnection(host, **shared)
-            trusted = ProxyConfig(self._context, False, None, None)
-            tunnel = HTTPSConnection(host, **shared, proxy=proxy, proxy_config=trusted)
-            tunnel.set_tunnel(self._host, self._port, self._proxy_headers, scheme=proxy.scheme or "http")
-            return tunnel
-        if proxy and proxy.scheme == "https":
-            return HTTPSConnection(host, **shared, ssl_context=self._context)
-        return HTTPConnection(host, **shared)
+        if not self._is_secure:
+            return HTTPConnection(host, **shared)
+        made = HTTPSConnection(host, **shared, ssl_context=self._context)
+        if proxy:
+            made.set_tunnel(self._host, self._port, self._proxy_headers)
+        return made
 
     @cached_property
     def _context(self) -> ssl.SSLContext:
@@ -194,13 +188,37 @@ class Adapter(BaseAdapter):
         return context
 
 
+class Line:
+    """A connection, and how to wait for what comes over it."""
+
+    def __init__(self, connection: HTTPConnection) -> None:
+        self._connection = connection
+        self.sock: Any = connection.sock
+        # It never waits by itself: a time-out would be for each operation anew.
+        self.sock.settimeout(0)
+        self._is_secure = isinstance(self.sock, ssl.SSLSocket)
+        # Made once, unlike select's and urllib3's own, for each wait.
+        self._poll = select.poll()
+        self._poll.register(self.sock, select.POLLIN)
+
+    def has_come(self, seconds: float) -> bool:
+        """Whether there is something to read, or the end, within so many seconds."""
+        # What TLS has unpacked already can't be seen on the socket itself.
+        if self._is_secure and self.sock.pending():
+            return True
+        return bool(self._poll.poll(math.ceil(seconds * 1000)))
+
+    def close(self) -> None:
+        """Ends it."""
+        self._connection.close()
+
+
 class Answer:
     """What comes over a connection in answer to a request; httptools calls `on_…` with what it finds."""
 
-    def __init__(self, adapter: Adapter, connection: HTTPConnection, deadline: Deadline) -> None:
+    def __init__(self, adapter: Adapter, line: Line, deadline: Deadline) -> None:
         self._adapter = adapter
-        self._connection: HTTPConnection | None = connection
-        self._sock: Any = connection.sock
+        self._line = line
         self._deadline = deadline
         self._parser: Any = httptools.HttpResponseParser(self)
         self.status = 0
@@ -213,14 +231,17 @@ class Answer:
         self._goes_on = False
 
     def say(self, octets: bytes) -> None:
-        """Sends all of `octets`."""
+        """Sends `octets`, or as much of them as anybody wants: who hangs up may have said why."""
         rest = memoryview(octets)
         try:
             while rest:
-                self._arm()
-                rest = rest[self._sock.send(rest) :]
+                self._left()
+                try:
+                    rest = rest[self._line.sock.send(rest) :]
+                except (BlockingIOError, ssl.SSLWantWriteError):
+                    wait_for_write(self._line.sock, timeout=self._left())
         except BrokenPipeError:
-            raise
+            pass
         except OSError as error:
             raise _broken(error) from error
 
@@ -250,32 +271,42 @@ class Answer:
     @property
     def closed(self) -> bool:
         """Whether nothing more is to be read."""
-        return self._connection is None
+        return self._parser is None
 
     def close(self) -> None:
         """Lets the connection go: for the next call, if this answer was read to its end, and nothing came behind it."""
-        connection, self._connection = self._connection, None
+        if self._parser is None:
+            return
         # Else the two would hold each other.
         self._parser = None
-        if connection is None:
-            return
         if self._is_over and self._goes_on:
-            self._adapter.keep(connection)
+            self._adapter.keep(self._line)
         else:
-            connection.close()
+            self._line.close()
 
-    def _arm(self) -> None:
-        """Gives the next operation what is left: a time-out is for each of them anew."""
+    def _left(self) -> float:
+        """The seconds that are left, which are some. Raises TimeoutError: none are."""
         left = self._deadline.remaining()
         if not left:
             raise TimeoutError
-        self._sock.settimeout(left)
+        return left
+
+    def _received(self) -> bytes:
+        """What there is, or what there is to come. Raises TimeoutError."""
+        while True:
+            # The answer to what was just said is never there yet: to wait at once spares a try.
+            if not self._line.has_come(self._left()):
+                raise TimeoutError
+            try:
+                received: bytes = self._line.sock.recv(_CHUNK_BYTES)
+                return received
+            except (BlockingIOError, ssl.SSLWantReadError):
+                continue  # a part of what TLS has to have whole
 
     def _read(self) -> int:
         """Reads what there is, or waits for it: how many bytes."""
         try:
-            self._arm()
-            octets = self._sock.recv(_CHUNK_BYTES)
+            octets = self._received()
         except OSError as error:
             raise _broken(error) from error
         if not octets:

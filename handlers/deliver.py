@@ -1,8 +1,7 @@
 """An update carried out: its token, tries within the deadline, and the provider's share of the instance."""
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from handlers.deadline import Deadline
@@ -36,8 +35,17 @@ class Deliverer:
 
         `hidden` are credentials of the same event's other updates: no more to be shown than this one's.
         """
-        with self._share(update.provider):
+        share = self._shares[update.provider]
+        if not share.acquire(blocking=False):
+            most = self._settings.provider_concurrency
+            raise ShareFull(
+                f"{most} calls to {update.provider} are under way, as many as this instance allows.",
+                headers={"Retry-After": "1"},
+            )
+        try:
             return self._delivered(update, deadline, progress, hidden)
+        finally:
+            share.release()
 
     def rehearse(self, update: Update, deadline: Deadline, hidden: Iterable[str] = ()) -> dict[str, JSON]:
         """What `deliver` would send, without credentials, and where the token came from.
@@ -78,20 +86,6 @@ class Deliverer:
         if not (token.text.isascii() and token.text.isprintable() and " " not in token.text):
             raise SecretUnusable(f"{reference.label} is damaged: a token is printable ASCII without spaces.")
         return token
-
-    @contextmanager
-    def _share(self, provider: str) -> Iterator[None]:
-        share = self._shares[provider]
-        if not share.acquire(blocking=False):
-            most = self._settings.provider_concurrency
-            raise ShareFull(
-                f"{most} calls to {provider} are under way, as many as this instance allows.",
-                headers={"Retry-After": "1"},
-            )
-        try:
-            yield
-        finally:
-            share.release()
 
     def _delivered(self, update: Update, deadline: Deadline, progress: Progress, hidden: Iterable[str]) -> Result:
         tries = Tries(self._wire, update.provider, self._providers[update.provider], deadline, progress)

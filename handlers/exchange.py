@@ -107,6 +107,16 @@ class Exchange:
         )
 
 
+def headers_of(request: Request) -> dict[str, str]:
+    """The request's headers by lower-case name, from where WSGI has them (PEP 3333)."""
+    environ = request.environ
+    headers = {name[5:].replace("_", "-").lower(): value for name, value in environ.items() if name.startswith("HTTP_")}
+    for name in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+        if environ.get(name):
+            headers[name.replace("_", "-").lower()] = environ[name]
+    return headers
+
+
 def _joined(names: Iterable[str]) -> str | None:
     """One value of a metric's label: `apify+data.world`."""
     return "+".join(sorted(set(names))) or None

@@ -21,28 +21,47 @@ _CLOUD_TRACE = re.compile(r"([0-9a-fA-F]{32})(?:/(\d{1,20}))?(?:;o=([01]))?")
 
 
 class JSONFormatter(logging.Formatter):
-    """A record as one line of JSON: its message, its severity, and what `extra={"fields": …}` gave it."""
+    """A library's record as one line of JSON, or one of ours that has no fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, without its end."""
-        entry = {"severity": record.levelname, "message": record.getMessage(), **getattr(record, "fields", {})}
-        if record.exc_info and record.exc_info[1]:
-            entry["stack_trace"] = stack(record.exc_info[1])
-        if record.name != LOGGER.name:
-            entry["logger"] = record.name
-        return _written(entry)
+        more = {} if record.name == LOGGER.name else {"logger": record.name}
+        return line(record.levelname, record.getMessage(), more, record.exc_info[1] if record.exc_info else None)
 
 
-def write(level: int, message: str, fields: Mapping[str, Any], fault: BaseException | None = None) -> None:
-    """Logs a line with `fields`. The library would look for where in the code that happens, which no line says."""
+def line(severity: str, message: str, fields: Mapping[str, Any], error: BaseException | None = None) -> str:
+    """A line of JSON, without its end; of `error` it has the stack."""
+    entry = {"severity": severity, "message": message, **fields}
+    if error:
+        entry["stack_trace"] = stack(error)
+    return _written(entry)
+
+
+def write(level: int, message: str, fields: Mapping[str, Any], error: BaseException | None = None) -> None:
+    """Logs a line with `fields`: without the library's record of it, which holds what no line says."""
     if LOGGER.isEnabledFor(level):
-        trouble = (type(fault), fault, fault.__traceback__) if fault else None
-        LOGGER.handle(LOGGER.makeRecord(LOGGER.name, level, "", 0, message, (), trouble, extra={"fields": fields}))
+        text = line(logging.getLevelName(level), message, fields, error)
+        for handler in LOGGER.handlers:
+            if isinstance(handler, Lines):
+                handler.put(text)
+
+
+class Lines(logging.StreamHandler[TextIO]):
+    """A stream of lines, each of them whole."""
+
+    def put(self, text: str) -> None:
+        """Writes a line that is no record."""
+        self.acquire()
+        try:
+            self.stream.write(f"{text}\n")
+            self.flush()
+        finally:
+            self.release()
 
 
 def configure(level: str, stream: TextIO = sys.stdout) -> None:
     """Makes this module's lines, and the libraries' warnings, visible on `stream`."""
-    handler = logging.StreamHandler(stream)
+    handler = Lines(stream)
     handler.setFormatter(JSONFormatter())
     LOGGER.handlers = [handler]
     LOGGER.setLevel(level)

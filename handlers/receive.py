@@ -21,7 +21,7 @@ from handlers.body import (
 )
 from handlers.deadline import Deadline
 from handlers.deliver import Deliverer
-from handlers.exchange import Exchange
+from handlers.exchange import Exchange, headers_of
 from handlers.patience import Patience, connection_of
 from handlers.proofs import Incoming
 from handlers.together import Outcome, together
@@ -81,7 +81,7 @@ class Receiver:
 
     def __call__(self, request: Request) -> Reply:
         """Answers `request`; whatever goes wrong is an answer too, and a line in the log."""
-        headers = {name.lower(): value for name, value in request.headers.items()}
+        headers = headers_of(request)
         named = events.printable_id(senders.standard_id(headers))
         exchange = Exchange(request, headers, delivery=named or str(uuid.uuid4()))
         problem: Problem | None = None
@@ -121,7 +121,7 @@ class Receiver:
     def _event(self, exchange: Exchange) -> Reply:
         """A native event: one update, written by the sender."""
         body, deadline = self._body(exchange)
-        check_encoding(exchange.request)
+        check_encoding(exchange)
         check_media_type(exchange.request)
         self._prove(senders.NATIVE, self._settings.secrets, exchange, body, deadline)
         update = self._read(exchange, parse_object(body))
@@ -148,7 +148,7 @@ class Receiver:
         exchange.hook = hook.name
         exchange.delivery = senders.delivery_id(hook.sender, exchange.headers) or exchange.delivery
         body, deadline = self._body(exchange)
-        check_encoding(exchange.request)
+        check_encoding(exchange)
         check_no_form(exchange.request)
         self._prove((hook.sender,), hook.secrets, exchange, body, deadline)
         payload = parse_object(body)
@@ -230,6 +230,8 @@ def _openapi(document: bytes, _exchange: Exchange) -> Reply:
 
 
 def _is_dry_run(request: Request) -> bool:
+    if not request.query_string:
+        return False
     # Who misspells it wants nothing to be sent.
     for name in request.args:
         if name != "dry_run" and closest(name, ["dry_run"], cutoff=0.8):

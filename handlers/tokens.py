@@ -110,6 +110,8 @@ class Secrets:
                 yield reference, found
             else:
                 waiting[found] = reference
+        if not waiting:
+            return
         all_kept = all(reference in self._kept for reference in waiting.values())
         patience = min(STALE_SECONDS if all_kept else FETCH_SECONDS + 1, deadline.remaining() / 2)
         try:

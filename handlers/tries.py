@@ -45,7 +45,7 @@ class Tries:
 
     def persist(self, request: Request, token: str, redactor: Redactor) -> Result | Failure:
         """What the platform makes of `request`, or how the last try failed."""
-        failure = Failure(TimeUp(f"The time was up before {self.provider.TITLE} could be called."))
+        failure: Failure | None = None
         tries = 0
         while began := self.deadline.remaining():
             outcome = self._once(request, token, redactor)
@@ -58,7 +58,7 @@ class Tries:
             if wait is None:
                 break
             time.sleep(wait)
-        return failure
+        return failure or Failure(TimeUp(f"The time was up before {self.provider.TITLE} could be called."))
 
     def _once(self, request: Request, token: str, redactor: Redactor) -> Result | Failure:
         self.progress.attempts += 1

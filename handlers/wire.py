@@ -1,8 +1,7 @@
 """The wire to the platforms: one session, kept connections, and calls of which every part ends in time."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import requests
@@ -82,43 +81,73 @@ class Wire:
     def __init__(self, base_urls: Mapping[str, str]) -> None:
         """Raises SettingsError: the environment names certificates that aren't there, or a proxy of another kind."""
         self._long = {name: threading.Semaphore(_LONG_AT_ONCE) for name in base_urls}
-        self._looking = threading.Lock()
+        self._looking = threading.Semaphore()
         self._session = requests.Session()
         self._session.adapters.clear()
         for url in base_urls.values():
             self._session.mount(url, _adapter(url))
 
-    @contextmanager
-    def call(self, provider: str, request: Request, token: str, deadline: Deadline) -> Iterator[Answer]:
-        """One call, which ends by the deadline. Raises the WireError that says what became of it.
+    def call(self, provider: str, request: Request, token: str, deadline: Deadline) -> "Call":
+        """One call, to be made by `with`: it ends by the deadline."""
+        return Call(self, provider, request, token, deadline)
 
-        A long answer is held on to for as long as the `with` goes: of each provider there are few at a time, and of all
-        together one that is looked through.
-        """
-        with ExitStack() as held:
-            answer = self._called(provider, request, token, deadline, held)
-            if len(answer.body) > _LONG_BYTES:
-                if not self._looking.acquire(timeout=deadline.remaining()):
-                    raise Late(answer.status)
-                held.callback(self._looking.release)
-            yield answer
+    def take_in(self, provider: str, deadline: Deadline) -> Callable[[], None]:
+        """Waits for a place among the few long answers of `provider`; what gives it back. Raises TimeoutError."""
+        return _acquired(self._long[provider], deadline)
 
-    def _called(self, provider: str, request: Request, token: str, deadline: Deadline, held: ExitStack) -> Answer:
-        status = None
+    def look_through(self, deadline: Deadline) -> Callable[[], None]:
+        """Waits until no other long answer is looked through; what lets the next. Raises TimeoutError."""
+        return _acquired(self._looking, deadline)
 
-        def hold() -> None:
-            if not self._long[provider].acquire(timeout=deadline.remaining()):
-                raise TimeoutError
-            held.callback(self._long[provider].release)
+    def answer(self, request: Request, token: str, deadline: Deadline) -> requests.Response:
+        """The answer, whose body is still to come. Raises requests' own exceptions."""
+        prepared = requests.PreparedRequest()
+        prepared.method, prepared.url = request.method, request.url
+        prepared.headers = CaseInsensitiveDict()
+        prepared.body = None if request.body is None else dump(request.body)
+        # What Session.request would add (cookies, ~/.netrc, redirects, hooks) is what must not be here.
+        adapter = self._session.get_adapter(request.url)
+        return adapter.send(BearerAuth(token)(prepared), timeout=deadline.remaining(), stream=True)
 
+
+class Call:
+    """A call under way.
+
+    A long answer is held on to until the `with` is left: of each provider there are few at a time, and of all together
+    one that is looked through.
+    """
+
+    def __init__(self, wire: Wire, provider: str, request: Request, token: str, deadline: Deadline) -> None:
+        self._wire = wire
+        self._provider = provider
+        self._request = request
+        self._token = token
+        self._deadline = deadline
+        self._held: list[Callable[[], None]] = []
+
+    def __enter__(self) -> Answer:
+        """The answer. Raises the WireError that says what became of the call."""
         try:
-            # What Session.request would add (cookies, ~/.netrc, redirects, hooks) is what must not be here.
-            adapter = self._session.get_adapter(request.url)
-            with adapter.send(_prepared(request, token), timeout=deadline.remaining(), stream=True) as response:
+            return self._answer()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        while self._held:
+            self._held.pop()()
+
+    def _answer(self) -> Answer:
+        status, deadline = None, self._deadline
+        try:
+            with self._wire.answer(self._request, self._token, deadline) as response:
                 status = response.status_code
                 # A redirect says nothing that could be of use.
-                body = b"" if 300 <= status < 400 else _body(response, hold)
-                return Answer(status, response.headers, body)
+                body = b"" if 300 <= status < 400 else self._body(response)
+                headers = response.headers
+            if len(body) > _LONG_BYTES:
+                self._held.append(self._wire.look_through(deadline))
+            return Answer(status, headers, body)
         except requests.exceptions.SSLError:
             raise Distrusted from None
         except NotConnected:
@@ -128,25 +157,23 @@ class Wire:
                 raise Late(status) from None
             raise (Undecodable if isinstance(error, DecodeError) else Broken)(status) from None
 
+    def _body(self, response: requests.Response) -> bytes:
+        body: bytes = response.raw.read1(_CHUNK_BYTES, decode_content=True)
+        chunk = body
+        while chunk:
+            if len(body) > _LONG_BYTES and not self._held:
+                self._held.append(self._wire.take_in(self._provider, self._deadline))
+            if len(body) > MAX_ANSWER_BYTES:
+                raise TooLong(response.status_code)
+            chunk = response.raw.read1(_CHUNK_BYTES, decode_content=True)
+            body += chunk
+        return body
 
-def _prepared(request: Request, token: str) -> requests.PreparedRequest:
-    prepared = requests.PreparedRequest()
-    prepared.method, prepared.url = request.method, request.url
-    prepared.headers = CaseInsensitiveDict(HEADERS)
-    prepared.body = None if request.body is None else dump(request.body)
-    return BearerAuth(token)(prepared)
 
-
-def _body(response: requests.Response, hold: Callable[[], None]) -> bytes:
-    body, is_long = bytearray(), False
-    while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=True):
-        body += chunk
-        if len(body) > _LONG_BYTES and not is_long:
-            is_long = True
-            hold()
-        if len(body) > MAX_ANSWER_BYTES:
-            raise TooLong(response.status_code)
-    return bytes(body)
+def _acquired(place: threading.Semaphore, deadline: Deadline) -> Callable[[], None]:
+    if not place.acquire(timeout=deadline.remaining()):
+        raise TimeoutError
+    return place.release
 
 
 def _adapter(url: str) -> Adapter:
@@ -157,7 +184,7 @@ def _adapter(url: str) -> Adapter:
         message = "Must name a file or folder of certificates, as must CURL_CA_BUNDLE."
         raise SettingsError({"REQUESTS_CA_BUNDLE": [message]})
     try:
-        return Adapter(url, verify=verify, proxy=select_proxy(url, network["proxies"]))
+        return Adapter(url, HEADERS, verify=verify, proxy=select_proxy(url, network["proxies"]))
     except ValueError:
-        message = "The proxy for this must be an http or https URL (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY)."
+        message = "A proxy must be an http:// URL (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY)."
         raise SettingsError({"HTTPS_PROXY": [message]}) from None

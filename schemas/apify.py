@@ -20,6 +20,7 @@ _ID = r"[a-zA-Z0-9]{1,64}"
 class ApifyUpdate(UpdateSchema):
     """The body of Apify's PUT."""
 
+    is_plain = True
     name = fields.String(
         allow_none=True,
         validate=[
@@ -41,6 +42,7 @@ class ApifyUpdate(UpdateSchema):
 class ApifyEvent(EventSchema):
     """An event for a dataset on Apify."""
 
+    is_plain = True
     dataset = fields.String(
         required=True,
         validate=matches(

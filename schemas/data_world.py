@@ -131,6 +131,7 @@ class Source(StrictSchema):
 class File(StrictSchema):
     """A file of the dataset; without a source, what is said of a file that is there already."""
 
+    is_plain = True
     name = fields.String(
         required=True,
         validate=[validate.Length(min=1, max=128), matches(r"[^/]*", "Must not hold '/'.")],
@@ -143,6 +144,7 @@ class File(StrictSchema):
 class DataWorldUpdate(UpdateSchema):
     """The body of data.world's PATCH: what is left out stays as it is."""
 
+    is_plain = True
     title = fields.String(validate=validate.Length(min=1, max=60))
     description = fields.String(validate=validate.Length(max=120))
     summary = fields.String(validate=validate.Length(max=25_000), metadata={"description": "Markdown."})
@@ -164,6 +166,7 @@ class DataWorldUpdate(UpdateSchema):
 class DataWorldEvent(EventSchema):
     """An event for a dataset on data.world."""
 
+    is_plain = True
     dataset = fields.String(
         required=True,
         validate=matches(

@@ -3,8 +3,9 @@
 import difflib
 import re
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
+from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate, validates_schema
 from marshmallow.exceptions import SCHEMA
@@ -45,6 +46,34 @@ class StrictSchema(Schema):
 
     error_messages = {"type": "Must be a JSON object."}  # noqa: RUF012 - marshmallow's own way to say it
 
+    #: Whether its fields' own rules are all that an object can break; what a class says holds for no subclass of it.
+    is_plain: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        cls.is_plain = cls.__dict__.get("is_plain", False)
+
+    def validate(self, data: Any, **more: Any) -> dict[str, list[str]]:
+        """What is wrong with `data`, as marshmallow says it; nothing at once, where that is plain to see."""
+        return {} if self.is_right(data) else super().validate(data, **more)
+
+    def is_right(self, value: object) -> bool:
+        """Whether `value` surely breaks no rule, found in a quarter of the time that it takes to say which it breaks.
+
+        What it isn't sure of, it says no to. The rules are those of the fields: there are no others here.
+        """
+        if not (self.is_plain and isinstance(value, dict)):
+            return False
+        for name, each in value.items():
+            field = self.fields.get(name)
+            if field is None or not _fits(field, each):
+                return False
+        return self._required <= value.keys()
+
+    @cached_property
+    def _required(self) -> frozenset[str]:
+        return frozenset(name for name, field in self.fields.items() if field.required)
+
     @validates_schema(pass_original=True, skip_on_field_errors=False)
     def _no_unknown_field(self, _loaded: object, original: object, **_: object) -> None:
         if not isinstance(original, dict):
@@ -63,10 +92,40 @@ class StrictSchema(Schema):
 class UpdateSchema(StrictSchema):
     """A platform's request body: at least one field."""
 
+    def is_right(self, value: object) -> bool:
+        """As of any object; but it isn't empty."""
+        return bool(value) and super().is_right(value)
+
     @validates_schema(pass_original=True, skip_on_field_errors=False)
     def _something_to_update(self, _loaded: object, original: object, **_: object) -> None:
         if original == {}:
             raise ValidationError(f"At least one field is required, of {', '.join(self.fields)}.")
+
+
+def _fits(field: fields.Field[Any], value: object) -> bool:
+    """Whether `value` surely breaks none of the rules of `field`."""
+    kind = type(field)
+    if value is None:
+        return field.allow_none
+    if kind is fields.String:
+        fits = isinstance(value, str)
+    elif kind is StrictBoolean:
+        fits = isinstance(value, bool)
+    elif isinstance(field, StrictList):
+        fits = isinstance(value, list) and field.is_right(value)
+    elif isinstance(field, fields.Dict):
+        fits = isinstance(value, dict) and field.key_field is None and field.value_field is None
+    else:
+        fits = (
+            isinstance(field, fields.Nested) and isinstance(field.schema, StrictSchema) and field.schema.is_right(value)
+        )
+    if fits:
+        try:
+            for rule in field.validators:
+                rule(value)
+        except ValidationError:
+            return False
+    return fits
 
 
 def _unknown_message(name: str, known: list[str]) -> str:
@@ -110,6 +169,10 @@ class StrictList(fields.List[Any]):
     def __init__(self, cls_or_instance: fields.Field[Any], *, distinct: bool = False, **kwargs: Any) -> None:
         super().__init__(cls_or_instance, **kwargs)
         self.distinct = distinct
+
+    def is_right(self, value: list[Any]) -> bool:
+        """Whether the items of `value` surely break no rule."""
+        return all(_fits(self.inner, each) for each in value) and (not self.distinct or len(set(value)) == len(value))
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> list[Any]:
         if not isinstance(value, list):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from handlers.logs import LOGGER, configure, stack, trace_fields
+from handlers.logs import LOGGER, configure, stack, trace_fields, write
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
@@ -25,8 +25,8 @@ def lines() -> Any:
 
 
 def test_a_line(lines: Any) -> None:
-    LOGGER.info("%s is\nhere", "one", extra={"fields": {"status": 200, "é": "ü"}})
-    LOGGER.debug("not shown")
+    write(logging.INFO, "one is\nhere", {"status": 200, "é": "ü"})
+    write(logging.DEBUG, "not shown", {})
     assert lines() == [{"severity": "INFO", "message": "one is\nhere", "status": 200, "é": "ü"}]
 
 
