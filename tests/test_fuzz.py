@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from marshmallow import Schema
 
 from handlers import senders
 from handlers.deadline import Deadline
@@ -24,8 +25,10 @@ from handlers.providers.call import Answer, Request, Result, result
 from handlers.retries import answered
 from handlers.wire import Wire, WireError
 from schemas import event as events
+from schemas.apify import ApifyUpdate
 from schemas.problem import Invalid, NotJSON, RelayError, problem_body
 from schemas.redactor import Redactor
+from schemas.strict import StrictSchema
 from schemas.strict_json import JSON, dump, parse_object
 from tests.conftest import Relay
 from tests.misbehaving import Misbehaving
@@ -284,6 +287,44 @@ def test_what_a_platform_says(wired: tuple[Misbehaving, Wire], said: bytes, clos
 
 def call_of(platform: Misbehaving, path: str) -> Request:
     return Request("PUT", platform.url + path, {"a": 1})
+
+
+@given(almost_events() | ANYTHING, st.sampled_from(sorted(SCHEMAS)))
+def test_what_looks_right_is_right(event: JSON, provider: str) -> None:
+    """The short way to say that an event breaks no rule never says so where marshmallow finds one broken."""
+    schema = SCHEMAS[provider]
+    if schema.is_right(event):
+        assert isinstance(event, dict)
+        assert Schema.validate(schema, event) == {}
+
+
+@pytest.mark.parametrize("event", VALID)
+def test_what_is_right_mostly_looks_so(event: dict[str, Any]) -> None:
+    """A file's source has rules between its fields: there marshmallow decides."""
+    has_source = any("source" in each for each in event["update"].get("files", []))
+    assert SCHEMAS[event["provider"]].is_right(event) is not has_source
+
+
+def test_rules_of_an_object_as_a_whole_are_never_passed_over() -> None:
+    """What says that its fields are all there is to judge has no rule beside them; a subclass has to say so itself."""
+
+    def kinds(kind: type[StrictSchema]) -> Iterator[type[StrictSchema]]:
+        for each in kind.__subclasses__():
+            yield each
+            yield from kinds(each)
+
+    known = {"_no_unknown_field", "_something_to_update"}
+    plain = [each for each in kinds(StrictSchema) if each.is_plain]
+    assert {each.__name__ for each in plain} >= {"ApifyEvent", "ApifyUpdate", "DataWorldEvent", "DataWorldUpdate"}
+    for each in plain:
+        hooks = {name for name in dir(each) if hasattr(getattr(each, name), "_marshmallow_hook")}
+        assert hooks <= known, each
+
+    class More(ApifyUpdate):
+        pass
+
+    assert ApifyUpdate.is_plain
+    assert not More().is_right({"name": "a"})
 
 
 @pytest.mark.parametrize("event", VALID)

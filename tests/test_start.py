@@ -92,6 +92,13 @@ def test_a_template_that_would_take_all_memory_stops_the_start(tmp_path: Path) -
     assert [line.split(": ")[1] for line in said.splitlines()[1:]] == ["hook a", "hook b"]
 
 
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1080", "https://127.0.0.1:8443"])
+def test_a_proxy_of_another_kind_stops_the_start(tmp_path: Path, proxy: str) -> None:
+    code, said = start(tmp_path, HTTPS_PROXY=proxy, NO_PROXY="")
+    assert code == 1
+    assert "HTTPS_PROXY: A proxy must be an http:// URL" in said
+
+
 def test_certificates_that_are_not_there_stop_the_start(tmp_path: Path) -> None:
     code, said = start(tmp_path, REQUESTS_CA_BUNDLE=str(tmp_path / "missing.pem"))
     assert code == 1

@@ -1,11 +1,12 @@
 """A platform over TLS: broken TLS, certificates of others, proxies."""
 
+import base64
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,49 @@ def test_broken_tls(quick: Any, fault: str, behave: Any) -> None:
         tell(f"platform {fault}", "502 by the deadline, nothing sent", seen)
         assert_problem(seen.answer, 502, "upstream-unreachable", retryable=True)
         assert seen.seconds < DEADLINE + GRACE
+
+
+def test_a_tunnel_through_a_proxy(quick: Any, secure: tuple[Misbehaving, Path]) -> None:
+    """The proxy is told where to, and who asks; nothing of what goes through."""
+    platform, certificate = secure
+    heard = []
+
+    def tunnel(connection: socket.socket, _over: threading.Event) -> None:
+        heard.append(connection.recv(4096))
+        host, _, port = heard[-1].split(b" ")[1].decode().partition(":")
+        with socket.create_connection((host, int(port))) as onwards:
+            connection.sendall(b"HTTP/1.1 200 Go on\r\n\r\n")
+            back = threading.Thread(target=pump, args=(onwards, connection))
+            back.start()
+            pump(connection, onwards)
+            back.join()
+
+    with listening(tunnel) as address:
+        proxy = f"http://jane:pa55word@{address}"
+        relay = quick(
+            platform.url,
+            REQUESTS_CA_BUNDLE=str(certificate),
+            HTTPS_PROXY=proxy,
+            https_proxy=proxy,
+            NO_PROXY="",
+            no_proxy="",
+        )
+        assert [relay.post(EVENT).status_code for _ in range(3)] == [200] * 3
+        (said,) = heard
+        assert said.startswith(f"CONNECT {platform.url.removeprefix('https://')} HTTP/1.".encode())
+        assert b"proxy-authorization: basic " + base64.b64encode(b"jane:pa55word").lower() in said.lower()
+        assert b"Bearer" not in said
+        (received,) = platform.requests.values()
+        assert len(received) == 3
+        assert b"roxy-" not in b"".join(received)
+        relay.function.stop()
+
+
+def pump(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):  # the other way may be closed already
+        while chunk := source.recv(65536):
+            sink.sendall(chunk)
+        sink.shutdown(socket.SHUT_WR)
 
 
 def drip_tunnel(connection: socket.socket, over: threading.Event) -> None:

@@ -1,5 +1,6 @@
 """What the platforms may answer, and what the sender then gets: the function's side of the call, end to end."""
 
+import base64
 import json
 import time
 from collections.abc import Iterator
@@ -218,10 +219,12 @@ def test_netrc_and_cookies_have_no_say(launch: Launch, tmp_path: Path) -> None:
 def test_a_proxy_of_the_environment_is_used(launch: Launch) -> None:
     """Some networks have no other way out; the proxy of this test is no proxy, and says so."""
     proxy = Misbehaving(otherwise=says(answer(418, b""))).start()
-    relay = launch(HTTP_PROXY=proxy.url, http_proxy=proxy.url, NO_PROXY="", no_proxy="")
+    named = proxy.url.replace("://", "://jane:pa55word@")
+    relay = launch(HTTP_PROXY=named, http_proxy=named, NO_PROXY="", no_proxy="")
     assert_problem(relay.post(EVENT), 502, "upstream-denied")
     ((_, (received,)),) = proxy.requests.items()
     assert received.startswith(b"PUT http://127.0.0.1:")
+    assert b"Proxy-Authorization: Basic " + base64.b64encode(b"jane:pa55word") in received
     spared = launch(HTTP_PROXY=proxy.url, http_proxy=proxy.url, NO_PROXY="127.0.0.1", no_proxy="127.0.0.1")
     assert_problem(spared.post(EVENT), 404, "upstream-refused")
     assert len(proxy.requests) == 1

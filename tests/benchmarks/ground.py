@@ -7,8 +7,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,15 @@ class Load:
     answers: int
     failed: int
 
+    def figures(self) -> dict[str, float]:
+        """As they are written down."""
+        return {
+            "per_second": round(self.per_second),
+            "p50_ms": round(self.p50, 2),
+            "p99_ms": round(self.p99, 2),
+            "failed": self.failed,
+        }
+
 
 @dataclass
 class Ground:
@@ -104,7 +113,6 @@ class Ground:
     ports: Mapping[str, int]
     certificate: Path
     python: str
-    running: ExitStack = field(default_factory=ExitStack)
 
     def platforms(self, kind: str) -> dict[str, str]:
         """The settings by which a function calls the platforms of this kind: http, https or slow."""

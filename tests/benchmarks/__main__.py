@@ -1,0 +1,67 @@
+"""What the function costs, beside what can't be avoided; prints it, and writes it down.
+
+    python -m tests.benchmarks [--quick] [--only PART …] [--python PATH] [--write FOLDER]
+
+With --quick everything is measured, but too shortly to mean much. PART is one of those below. PATH is the Python that
+the functions run with. FOLDER gets results.json; nothing is written without it.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks import cores, growth, in_flight, memory, start, throughput
+from tests.benchmarks.ground import Ground, ground, missing
+
+#: As deployed.
+THREADS = 200
+
+
+def main(arguments: Sequence[str]) -> int:
+    """0; 1 where what is needed to measure isn't there."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--python", default=sys.executable)
+    parser.add_argument("--write", type=Path)
+    asked = parser.parse_args(arguments)
+    if lacking := missing():
+        print(lacking, file=sys.stderr)
+        return 1
+    rounds, seconds = (1, 1) if asked.quick else (5, 3)
+    parts: dict[str, tuple[Callable[[Ground], dict[str, Any]], Callable[[dict[str, Any]], list[str]]]] = {
+        "throughput": (lambda on: throughput.measure(on, rounds, seconds, THREADS), throughput.lines),
+        "in_flight": (lambda on: in_flight.measure(on, 2 if asked.quick else 30, THREADS), in_flight.lines),
+        "cores": (lambda on: cores.measure(on, 1 if asked.quick else 8, THREADS), cores.lines),
+        "start": (lambda on: start.measure(on, 1 if asked.quick else 15), start.lines),
+        "memory": (lambda on: memory.measure(on, 1_000 if asked.quick else 100_000, THREADS), memory.lines),
+        "growth": (lambda on: growth.measure(on, 1 if asked.quick else 3, THREADS), growth.lines),
+    }
+    if unknown := set(asked.only) - set(parts):
+        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
+    machine = {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cores": os.cpu_count(),
+        **{name: version(name) for name in ("functions-framework", "gunicorn", "requests", "marshmallow", "httptools")},
+    }
+    print(", ".join(f"{name} {value}" for name, value in machine.items()), flush=True)
+    found: dict[str, Any] = {"machine": machine}
+    with ground(asked.python) as on:
+        for name in asked.only or parts:
+            measure, lines = parts[name]
+            found[name] = measure(on)
+            print("", *lines(found[name]), sep="\n", flush=True)
+    if asked.write:
+        asked.write.joinpath("results.json").write_text(f"{json.dumps(found, indent=1)}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

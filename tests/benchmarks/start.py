@@ -1,0 +1,109 @@
+"""From the process's start to the first update that is delivered, beside what can't be avoided."""
+
+import json
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from deploy.local.cloud import Function, free_port, secret_name
+from deploy.local.signing import proven
+from tests.benchmarks.events import native
+from tests.benchmarks.ground import OWN, Ground
+
+# What a function with secrets in Secret Manager can't do without, timed where the framework has been imported already.
+_PARTS = """
+import json, sys, time
+import functions_framework._cli
+import flask, gunicorn, requests
+began = time.perf_counter()
+from google.cloud.secretmanager import SecretManagerServiceClient
+from google.cloud.secretmanager_v1.services.secret_manager_service.transports import SecretManagerServiceGrpcTransport
+import grpc
+imported = time.perf_counter()
+channel = grpc.insecure_channel(sys.argv[1], options=[("grpc.enable_http_proxy", 0)])
+client = SecretManagerServiceClient(transport=SecretManagerServiceGrpcTransport(channel=channel))
+client.access_secret_version(name=sys.argv[2])
+print(json.dumps([imported - began, time.perf_counter() - imported]))
+"""
+
+
+def measure(ground: Ground, rounds: int) -> dict[str, Any]:
+    """Medians, in milliseconds."""
+    cloud = ground.cloud
+    settings = ground.settings("http", 200)
+    in_variables = {
+        **settings, "APIFY_TOKEN": "env:APIFY", "DATA_WORLD_TOKEN": "env:APIFY", "RELAY_SECRET": "env:SECRET",
+    }  # fmt: skip
+    subjects: dict[str, tuple[Mapping[str, str], str | None]] = {
+        "answer": (settings, "answer"),
+        "forward": (settings, "forward"),
+        "variables": (in_variables, None),
+        "secret_manager": (settings, None),
+    }
+    times: dict[str, list[float]] = {name: [] for name in (*subjects, "client_import", "fetch")}
+    for _ in range(rounds):
+        for name, (environ, floor) in subjects.items():
+            times[name].append(_first_answer(ground, environ, floor))
+        imported, fetched = _parts(ground, cloud.secret_manager.address)
+        times["client_import"].append(imported)
+        times["fetch"].append(fetched)
+    return {name: round(statistics.median(each) * 1000, 1) for name, each in times.items()}
+
+
+def _first_answer(ground: Ground, settings: Mapping[str, str], floor: str | None) -> float:
+    event = native(ground.cloud.relay_secret)[0]
+    headers, _ = proven(event.sender, event.secret, event.body)
+    head = [f"POST {event.path} HTTP/1.1", "Host: relay", "Content-Type: application/json", "Connection: close"]
+    head += [f"{name}: {value}" for name, value in headers.items()]
+    request = "\r\n".join([*head, f"Content-Length: {len(event.body)}", "", ""]).encode() + event.body
+    began = time.perf_counter()
+    function = Function(settings, log=subprocess.DEVNULL, command=ground.command(floor), port=free_port())
+    try:
+        while True:
+            try:
+                connection = socket.create_connection(("127.0.0.1", function.port))
+                break
+            except ConnectionRefusedError:
+                time.sleep(0.001)
+        with connection:
+            connection.sendall(request)
+            answer = b""
+            while chunk := connection.recv(65536):
+                answer += chunk
+        seconds = time.perf_counter() - began
+        assert answer.startswith(b"HTTP/1.1 200"), answer
+    finally:
+        os.killpg(function.process.pid, signal.SIGTERM)
+        function.process.wait()
+    return seconds
+
+
+def _parts(ground: Ground, address: str) -> tuple[float, float]:
+    command = ["taskset", "-c", ",".join(map(str, OWN)), ground.python, "-c", _PARTS]
+    said = subprocess.run(
+        [*command, address, f"{secret_name('apify-token')}/versions/latest"],
+        check=True, capture_output=True, text=True, env={**os.environ, "GRPC_VERBOSITY": "NONE"},
+    )  # fmt: skip
+    imported, fetched = json.loads(said.stdout)
+    return imported, fetched
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    """The figures, as text."""
+    parts = found["answer"] + found["client_import"] + found["fetch"]
+    return [
+        f"start to first answer: bare {found['answer']} ms, bare forward {found['forward']} ms",
+        (
+            f"to first update, secrets in variables: {found['variables']} ms, {found['variables'] / found['answer']:.2f} × "
+            f"bare, {found['variables'] / found['forward']:.2f} × bare forward"
+        ),
+        (
+            f"to first update, Secret Manager: {found['secret_manager']} ms, {found['secret_manager'] / parts:.2f} × "
+            f"{parts:.1f} ms (bare, {found['client_import']} ms import, {found['fetch']} ms fetch)"
+        ),
+    ]
