@@ -7,7 +7,7 @@ COMPILE = $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-
 export GRPC_VERBOSITY := NONE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test soak lint lock openapi clean
+.PHONY: help demo run test soak bench lint lock openapi clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*##/ #/' | awk -F' # ' '{ printf "make %-7s %s\n", $$1, $$2 }'
@@ -30,6 +30,9 @@ test: .venv/dev .venv/airflow/done .venv/terraform/done lint  ## everything that
 
 soak: .venv/dev  ## MINUTES=n of mixed senders and faults at random; nothing may be missing at the end
 	@$(BIN)/python -m tests.soak $(or $(MINUTES),1) $(if $(SEED),--seed $(SEED)) $(if $(PLOT),--plot $(PLOT))
+
+bench: .venv/bench/done  ## what an event, a start and a megabyte cost, beside what can't be avoided
+	@$(BIN)/python -m tests.benchmarks --python $(CURDIR)/.venv/bench/bin/python --write tests/benchmarks $(BENCH_ARGS)
 
 lint: .venv/dev  ## ruff and mypy
 	@echo "== ruff"
@@ -60,6 +63,12 @@ clean:  ## remove what the others built
 .venv/run: requirements.txt | .venv/bin/python
 	@echo "== installing what the function needs (a minute on a slow line)"
 	@$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.txt
+	@touch $@
+
+# What is deployed, and not more: what the tests need would be imported, too, by libraries that look for it.
+.venv/bench/done: requirements.txt | .venv/dev
+	@$(BIN)/uv venv -q --clear --python $(BIN)/python .venv/bench
+	@$(BIN)/uv pip install -q --compile-bytecode --require-hashes --python .venv/bench -r requirements.txt
 	@touch $@
 
 .venv/dev: tests/requirements.txt .venv/run

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import flask
 import functions_framework
@@ -22,8 +23,10 @@ from handlers.receive import Receiver
 from handlers.senders import SENDERS, hidden_headers
 from handlers.tokens import Secrets, fetches
 from schemas.config import Config, ConfigError
-from schemas.relay_yaml import Reader
 from schemas.settings import Settings, SettingsError, read_settings
+
+if TYPE_CHECKING:
+    from schemas.relay_yaml import Reader
 
 _SCHEMAS = {name: provider.EVENT for name, provider in PROVIDERS.items()}
 
@@ -40,7 +43,13 @@ def read(environ: Mapping[str, str], *, elsewhere: bool = False) -> tuple[Settin
         default_threads=(os.cpu_count() or 1) * 4,
         elsewhere=elsewhere,
     )
-    reader = Reader(SENDERS, _SCHEMAS, None if elsewhere else environ, settings.max_body_bytes)
+
+    def reader() -> "Reader":
+        # With it comes PyYAML: not before there is something to read.
+        from schemas.relay_yaml import Reader
+
+        return Reader(SENDERS, _SCHEMAS, None if elsewhere else environ, settings.max_body_bytes)
+
     config = configuration.load(settings.config, Path(__file__).parent, reader)
     return settings, config, [*warnings, *config.doubts(hidden_headers()), *config.warnings(settings)]
 

@@ -1,30 +1,41 @@
 """relay.yaml, and the OpenAPI document that is served, from their files."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from schemas.config import Config, ConfigError
-from schemas.relay_yaml import Reader
+
+if TYPE_CHECKING:
+    from schemas.relay_yaml import Reader
 
 #: Where it is unless RELAY_CONFIG says otherwise, below the folder of main.py.
 DEFAULT = "deploy/relay.yaml"
 DOCUMENT = "deploy/openapi.json"
 
 
-def load(named: str | None, folder: Path, reader: Reader) -> Config:
+def load(named: str | None, folder: Path, reader: "Callable[[], Reader]") -> Config:
     """The configuration in the file that is `named`, or in the DEFAULT one in `folder`, which needn't be there.
 
-    Raises ConfigError.
+    `reader` makes what reads it, which takes its time: not where nothing is configured. Raises ConfigError.
     """
     path = Path(named) if named else folder / DEFAULT
     if named is None and not path.exists():
         return Config()
     shown = named or DEFAULT
     try:
-        return reader.read(path.read_bytes().decode("utf-8-sig"), shown)
+        text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise ConfigError(shown, {"": [f"Can't be read: {error.strerror}."]}) from None
     except UnicodeDecodeError as error:
         raise ConfigError(shown, {"": [f"Is not UTF-8 (byte {error.start})."]}) from None
+    return Config() if _says_nothing(text) else reader().read(text, shown)
+
+
+def _says_nothing(text: str) -> bool:
+    """Whether it is the file as it comes: comments, and hooks of which there are none."""
+    said = [each for each in text.split("\n") if each.strip() and not each.lstrip().startswith("#")]
+    return said in ([], ["hooks:"])
 
 
 def document(folder: Path) -> bytes | None:

@@ -96,14 +96,11 @@ def _parts(ground: Ground, address: str) -> tuple[float, float]:
 def lines(found: dict[str, Any]) -> list[str]:
     """The figures, as text."""
     parts = found["answer"] + found["client_import"] + found["fetch"]
+    plain, managed = found["variables"], found["secret_manager"]
+    ratios = f"{plain / found['answer']:.2f} × bare, {plain / found['forward']:.2f} × bare forward"
+    needed = f"bare, {found['client_import']} ms for the client's import, {found['fetch']} ms for a fetch"
     return [
         f"start to first answer: bare {found['answer']} ms, bare forward {found['forward']} ms",
-        (
-            f"to first update, secrets in variables: {found['variables']} ms, {found['variables'] / found['answer']:.2f} × "
-            f"bare, {found['variables'] / found['forward']:.2f} × bare forward"
-        ),
-        (
-            f"to first update, Secret Manager: {found['secret_manager']} ms, {found['secret_manager'] / parts:.2f} × "
-            f"{parts:.1f} ms (bare, {found['client_import']} ms import, {found['fetch']} ms fetch)"
-        ),
+        f"start to first update, secrets in variables: {plain} ms, {ratios}",
+        f"start to first update, Secret Manager: {managed} ms, {managed / parts:.2f} × {parts:.1f} ms ({needed})",
     ]
