@@ -158,16 +158,16 @@ class Call:
             raise (Undecodable if isinstance(error, DecodeError) else Broken)(status) from None
 
     def _body(self, response: requests.Response) -> bytes:
-        body: bytes = response.raw.read1(_CHUNK_BYTES, decode_content=True)
-        chunk = body
-        while chunk:
-            if len(body) > _LONG_BYTES and not self._held:
+        pieces: list[bytes] = []
+        size = 0
+        while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=True):
+            pieces.append(chunk)
+            size += len(chunk)
+            if size > _LONG_BYTES and not self._held:
                 self._held.append(self._wire.take_in(self._provider, self._deadline))
-            if len(body) > MAX_ANSWER_BYTES:
+            if size > MAX_ANSWER_BYTES:
                 raise TooLong(response.status_code)
-            chunk = response.raw.read1(_CHUNK_BYTES, decode_content=True)
-            body += chunk
-        return body
+        return b"".join(pieces)
 
 
 def _acquired(place: threading.Semaphore, deadline: Deadline) -> Callable[[], None]:

@@ -22,13 +22,23 @@ _NEVER_SHOWN = "urlsigningsecretkey"
 
 _ENCODED_BYTES = re.compile(ENCODED.pattern.encode())
 
+# In bytes.
+_LONGEST_COPIED = 64 * 1024
 # Characters of a text that are decoded to look for the name of the signing key in it.
 _LONGEST_DECODED = 1_000_000
 
 
 def holds_no_signing_key(raw: bytes) -> bool:
-    """Whether the bytes of an answer surely don't hold the key's name, in whatever way it may be written."""
-    return raw.isascii() and not _ENCODED_BYTES.search(raw) and _NEVER_SHOWN.encode() not in raw.lower()
+    """Whether the bytes of an answer surely don't hold the key's name, in whatever way it may be written.
+
+    Of long ones it isn't sure: those would have to be copied.
+    """
+    return (
+        len(raw) <= _LONGEST_COPIED
+        and raw.isascii()
+        and not _ENCODED_BYTES.search(raw)
+        and _NEVER_SHOWN.encode() not in raw.lower()
+    )
 
 
 def without_signing_keys(value: JSON) -> JSON:
