@@ -19,8 +19,8 @@ PURE = [
 
 #: From left to right, as data goes; a module imports only from those to its right, and from schemas.
 ORDER = ["main", "receive", "body", "exchange", "results", "authenticate", "check", "senders", "signatures", "proofs",
-         "hooks", "patience", "answers", "together", "deliver", "tries", "retries", "wire", "connections", "upstream", "providers",
-         "tokens", "secret_manager", "configuration", "logs", "deadline"]  # fmt: skip
+         "hooks", "patience", "answers", "together", "deliver", "tries", "retries", "wire", "connections", "upstream",
+         "providers", "tokens", "secret_manager", "configuration", "logs", "deadline"]  # fmt: skip
 IO_MODULES = {
     "os",
     "socket",
