@@ -1,19 +1,25 @@
-"""A request's body: how much of it is read, and what it may say that it is."""
+"""A request's body: how much of it is read, and what it may say that it is; and what its query asks for."""
 
 from flask import Request
 
 from handlers.exchange import Exchange
 from handlers.patience import Patience, connection_of
-from schemas.problem import BodyTooSlow, NotJSON, TooLarge, WrongMediaType
+from schemas.problem import BodyTooSlow, Invalid, NotJSON, TooLarge, WrongMediaType
+from schemas.strict import closest
 
 #: A CloudEvent in structured mode.
 CLOUD_EVENT = "application/cloudevents+json"
 
-# A body that nobody wants is read nevertheless up to this size, in bytes, and for so long, in seconds.
+# A body of up to this size, in bytes, costs little; one that nobody wants is read nevertheless, for so long, in s.
 _SMALL_BYTES = 64 * 1024
 _SMALL_SECONDS = 1.0
 _CLOUD_EVENTS = "application/cloudevents-batch+json"
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+
+
+def may_be_large(exchange: Exchange) -> bool:
+    """Whether the body is large, or comes in chunks, without saying how long it is."""
+    return (exchange.request.content_length or 0) > _SMALL_BYTES or "transfer-encoding" in exchange.headers
 
 
 def read_body(exchange: Exchange, limit: int, patience: Patience) -> bytes:
@@ -85,3 +91,17 @@ def check_no_form(request: Request) -> None:
             "The body is a form. On GitHub, set the webhook's content type to application/json; "
             "elsewhere, send JSON with that Content-Type."
         )
+
+
+def is_dry_run(request: Request) -> bool:
+    """Whether the query asks for one. Raises Invalid: it is misspelt, or neither true nor false."""
+    if not request.query_string:
+        return False
+    # Who misspells it wants nothing to be sent.
+    for name in request.args:
+        if name != "dry_run" and closest(name, ["dry_run"], cutoff=0.8):
+            raise Invalid("dry_run is misspelt.", errors={name: ["Unknown parameter; did you mean dry_run?"]})
+    values = request.args.getlist("dry_run")
+    if values not in ([], ["true"], ["false"]):
+        raise Invalid("dry_run must be true or false.", errors={"dry_run": ["Must be true or false, once."]})
+    return values == ["true"]

@@ -33,6 +33,8 @@ class Exchange:
     body_is_begun: bool = False
     body_is_read: bool = False
     body_bytes: int = 0
+    #: Whether it has one of the places for large bodies, to be given back.
+    has_large_body: bool = False
     #: Which sender it is by its proof.
     sender: str | None = None
     hook: str | None = None

@@ -1,5 +1,6 @@
 """HTTP in and out: the routes, the order of the checks, and an answer to everything."""
 
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,9 @@ from handlers.body import (
     check_encoding,
     check_media_type,
     check_no_form,
+    is_dry_run,
     is_out_of_the_way,
+    may_be_large,
     read_body,
 )
 from handlers.deadline import Deadline
@@ -36,6 +39,7 @@ from schemas.problem import (
     NotAllowed,
     Problem,
     RelayError,
+    ShareFull,
     Unexpected,
     UnknownRoute,
     WrongMethod,
@@ -43,12 +47,14 @@ from schemas.problem import (
 from schemas.redaction import credentials
 from schemas.reference import SecretReference
 from schemas.settings import Settings
-from schemas.strict import closest
 from schemas.strict_json import JSON, parse_object
 
 T = TypeVar("T")
 
 _READING = ("GET", "HEAD")
+# As many as may be large, of a megabyte each, cost 250 MB with all that is made of them, measured; each thread's would
+# cost more than an instance has.
+_LARGE_AT_ONCE = 32
 
 
 class Receiver:
@@ -70,6 +76,7 @@ class Receiver:
         self._secrets = secrets
         self._deliverer = deliverer
         self._patience = Patience(settings.deadline_seconds)
+        self._large_bodies = threading.BoundedSemaphore(_LARGE_AT_ONCE)
         # Each path, without a slash at its end, is one that is known at start: what answers it, and to which methods.
         self._routes: dict[str, tuple[Callable[[Exchange], Reply], tuple[str, ...]]] = {
             "": (self._event, ("POST",)),
@@ -99,6 +106,8 @@ class Receiver:
         if unread:
             leave_body_unread(response)
         self._patience.answering(connection_of(request), response, unread=unread)
+        if exchange.has_large_body:
+            self._large_bodies.release()
         exchange.log(response.status_code, problem, self._settings.project)
         return response
 
@@ -125,7 +134,7 @@ class Receiver:
         check_media_type(exchange.request)
         self._prove(senders.NATIVE, self._settings.secrets, exchange, body, deadline)
         update = self._read(exchange, parse_object(body))
-        dry_run = _is_dry_run(exchange.request)
+        dry_run = is_dry_run(exchange.request)
         exchange.provider, exchange.dataset = update.provider, update.dataset
         if not self._config.allows(update):
             raise NotAllowed(f"Events may not update {update.provider}:{update.dataset} (events.allow in relay.yaml).")
@@ -153,7 +162,7 @@ class Receiver:
         self._prove((hook.sender,), hook.secrets, exchange, body, deadline)
         payload = parse_object(body)
         exchange.delivery = senders.delivery_id(hook.sender, exchange.headers, payload) or exchange.delivery
-        dry_run = _is_dry_run(exchange.request)
+        dry_run = is_dry_run(exchange.request)
         budget = Budget(self._settings.max_body_bytes, expired=lambda: not deadline.remaining())
         is_test = senders.is_test_message(hook.sender, exchange.headers, payload)
         visible = senders.visible_headers(exchange.headers)
@@ -198,7 +207,11 @@ class Receiver:
             raise Invalid("An update of the hook has no token.", errors=errors)
 
     def _body(self, exchange: Exchange) -> tuple[bytes, Deadline]:
-        """The body, and the deadline, which counts from when it is there."""
+        """The body, and the deadline, which counts from when it is there. Raises ShareFull; what read_body raises."""
+        if may_be_large(exchange):
+            if not self._large_bodies.acquire(blocking=False):
+                raise ShareFull("Too many large bodies are under way.", headers={"Retry-After": "1"})
+            exchange.has_large_body = True
         body = read_body(exchange, self._settings.max_body_bytes, self._patience)
         return body, Deadline.after(self._settings.deadline_seconds)
 
@@ -227,16 +240,3 @@ class Receiver:
 
 def _openapi(document: bytes, _exchange: Exchange) -> Reply:
     return Reply(document, content_type="application/json")
-
-
-def _is_dry_run(request: Request) -> bool:
-    if not request.query_string:
-        return False
-    # Who misspells it wants nothing to be sent.
-    for name in request.args:
-        if name != "dry_run" and closest(name, ["dry_run"], cutoff=0.8):
-            raise Invalid("dry_run is misspelt.", errors={name: ["Unknown parameter; did you mean dry_run?"]})
-    values = request.args.getlist("dry_run")
-    if values not in ([], ["true"], ["false"]):
-        raise Invalid("dry_run must be true or false.", errors={"dry_run": ["Must be true or false, once."]})
-    return values == ["true"]

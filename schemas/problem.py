@@ -219,7 +219,7 @@ class TimeUp(RelayError):
 
 
 class ShareFull(RelayError):
-    """As many calls to this provider are under way as this instance allows."""
+    """As many calls to this provider, or large bodies, are under way as this instance allows."""
 
     name, title, status, retryable = "busy", "Too many calls under way", 503, True
 

@@ -16,6 +16,8 @@ from deploy.local.cloud import Cloud
 from tests.conftest import Launch, Relay, assert_problem, unique
 from tests.misbehaving import OK, Misbehaving
 
+JSON = {"Content-Type": "application/json"}
+
 
 def test_a_platform_that_hangs_has_its_share_and_no_more(launch: Launch, platform: Misbehaving) -> None:
     under_way = threading.Semaphore(0)
@@ -48,6 +50,35 @@ def test_a_platform_that_hangs_has_its_share_and_no_more(launch: Launch, platfor
         assert [each.result().status_code for each in waiting] == [504] * 8
     # The share is free again.
     assert relay.post({**event, "dataset": "fine"}).status_code == 200
+
+
+def test_large_bodies_have_their_places(launch: Launch, platform: Misbehaving) -> None:
+    """A megabyte on each thread, with all that is made of it, would be more than an instance has."""
+    under_way, go_on = threading.Semaphore(0), threading.Event()
+
+    def hold(connection: socket.socket, _attempt: int, _over: threading.Event) -> None:
+        under_way.release()
+        go_on.wait(20)
+        connection.sendall(OK)
+
+    platform.otherwise = hold
+    relay = launch(DATA_WORLD_BASE_URL=platform.url, THREADS="48", RELAY_PROVIDER_CONCURRENCY="40")
+    large = {"provider": "data.world", "dataset": "acme/large", "update": {"properties": {"x": "y" * 70_000}}}
+    small = {"provider": "apify", "dataset": relay.apify_dataset(), "update": {"generalAccess": "RESTRICTED"}}
+    with ThreadPoolExecutor(32) as pool:
+        waiting = [pool.submit(relay.post, large) for _ in range(32)]
+        for _ in range(32):
+            assert under_way.acquire(timeout=5)
+        answer = requests.post(f"{relay.url}/", json=large, headers=relay.bearer, timeout=20)
+        assert_problem(answer, 503, "busy", retryable=True)
+        assert answer.headers["Retry-After"] == "1"
+        chunked = requests.post(f"{relay.url}/", data=iter([b"{}"]), headers={**relay.bearer, **JSON}, timeout=20)
+        assert_problem(chunked, 503, "busy", retryable=True)
+        assert relay.post(small).status_code == 200
+        go_on.set()
+        assert [each.result().status_code for each in waiting] == [200] * 32
+    for _ in range(40):
+        assert relay.post(large).status_code == 200
 
 
 def test_a_waiting_try_is_a_call_under_way(launch: Launch, platform: Misbehaving) -> None:
