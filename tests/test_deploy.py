@@ -132,11 +132,11 @@ def test_the_first_run(deployment: Deployment) -> None:
     spec = service["spec"]["template"]["spec"]
     assert variables(service) == {
         "GOOGLE_CLOUD_PROJECT": PROJECT,
-        "THREADS": "32",
+        "THREADS": "200",
         "RELAY_SECRET": "relay-secret",
         "APIFY_TOKEN": "apify-token",
     }
-    assert (spec["containerConcurrency"], spec["serviceAccountName"], spec["timeoutSeconds"]) == (32, RUNTIME, 30)
+    assert (spec["containerConcurrency"], spec["serviceAccountName"], spec["timeoutSeconds"]) == (200, RUNTIME, 30)
     assert spec["containers"][0]["resources"]["limits"] == {"cpu": "1", "memory": "512Mi"}
     assert spec["containers"][0]["startupProbe"]["httpGet"]["path"] == "/health"
     annotations = service["spec"]["template"]["metadata"]["annotations"]
@@ -202,7 +202,7 @@ def test_the_second_run_changes_nothing_but_the_code(deployment: Deployment) -> 
         assert each.json()["policy"]["bindings"] == policies[each.path]["policy"]["bindings"]
     (before,), (after,) = first.sent("/services"), second.sent("/services/dataset-relay", "PUT")
     assert variables(after) == variables(before)
-    assert after["spec"]["template"]["spec"]["containerConcurrency"] == 32
+    assert after["spec"]["template"]["spec"]["containerConcurrency"] == 200
 
 
 @needs_gcloud
@@ -403,8 +403,8 @@ def test_dry_run_calls_nothing(tmp_path: Path) -> None:
     assert not list(ROOT.glob("called")) + list(tmp_path.glob("called"))
     commands = [line for line in done.stdout.splitlines() if line.startswith("+ gcloud --project my-project --quiet ")]
     assert sum("secrets versions add" in each for each in commands) == 3
-    assert "THREADS=32##GOOGLE_CLOUD_PROJECT=my-project##RELAY_SECRET=relay-secret##" in commands[-1]
-    assert "--concurrency 32" in commands[-1]
+    assert "THREADS=200##GOOGLE_CLOUD_PROJECT=my-project##RELAY_SECRET=relay-secret##" in commands[-1]
+    assert "--concurrency 200" in commands[-1]
 
 
 def test_shellcheck() -> None:
@@ -508,7 +508,7 @@ def test_the_upload_starts(deployment: Deployment, version: str, cloud: Cloud, t
         assert done.returncode == 0, done.stdout + done.stderr
     log_file = tmp_path / "log"
     with log_file.open("wb") as log:
-        settings = {**cloud.settings(), "FUNCTION_TARGET": "relay", "K_SERVICE": "dataset-relay", "THREADS": "32"}
+        settings = {**cloud.settings(), "FUNCTION_TARGET": "relay", "K_SERVICE": "dataset-relay", "THREADS": "200"}
         function = Function(settings, log=log, cwd=app, command=[str(env / "bin/functions-framework")])
     started = Relay(cloud, function, log_file)
     function.wait_until_up()

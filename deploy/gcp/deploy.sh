@@ -14,7 +14,7 @@ deploy/gcp/deploy.sh [options] [-- flags for `gcloud run deploy`]
   --project ID        the project; default: the one that gcloud is set to
   --region REGION     default: europe-west1
   --service NAME      the service, and what its two accounts are named after; default: dataset-relay
-  --concurrency N     requests at once per instance, and as many threads; default: 32, or what the service has
+  --concurrency N     requests at once per instance, and as many threads; default: 200, or what the service has
   --set NAME=VALUE    a setting of the function (README: Settings), as often as needed; what isn't named stays
   --code-only         brings the code, and changes nothing else: for a project that Terraform has set up
   --dry-run           prints the commands for an empty project; Google is not called
@@ -179,7 +179,7 @@ if $CODE_ONLY || grep -qE '"(RELAY_SECRET|APIFY_TOKEN|DATA_WORLD_TOKEN)"' <<<"$H
 if [ -z "$CONCURRENCY" ]; then
     CONCURRENCY=$(tr -d ' \n' <<<"$HAS" | sed -nE 's/.*"name":"THREADS","value":"([0-9]+)".*/\1/p')
 fi
-CONCURRENCY=${CONCURRENCY:-32}
+CONCURRENCY=${CONCURRENCY:-200}
 if $IS_NEW; then
     SETTINGS=("GOOGLE_CLOUD_PROJECT=$PROJECT" RELAY_SECRET=relay-secret APIFY_TOKEN=apify-token DATA_WORLD_TOKEN=data-world-token
         ${SETTINGS[@]+"${SETTINGS[@]}"})

@@ -36,6 +36,9 @@ locals {
     {
       GOOGLE_CLOUD_PROJECT = var.project
       THREADS              = tostring(var.concurrency)
+      # One worker can't use a second CPU: two threads of it wait for each other. Each worker has all the threads, since
+      # nothing tells how many of the requests it will be given.
+      WORKERS = var.cpu
     },
   )
 }

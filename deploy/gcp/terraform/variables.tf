@@ -194,8 +194,8 @@ variable "settings" {
   nullable    = false
 
   validation {
-    # Left out: what has a variable here (references, THREADS, GOOGLE_CLOUD_PROJECT); WORKERS, by which THREADS would no
-    # longer be the concurrency; and what doesn't work on Cloud Run (RELAY_ALLOW_UNAUTHENTICATED, the emulator).
+    # Left out: what has a variable here (references, THREADS, WORKERS, GOOGLE_CLOUD_PROJECT), and what
+    # doesn't work on Cloud Run (RELAY_ALLOW_UNAUTHENTICATED, the emulator).
     condition = length(setsubtract(keys(var.settings), [
       "APIFY_BASE_URL", "DATA_WORLD_BASE_URL", "LOG_LEVEL", "RELAY_CONFIG", "RELAY_DEADLINE_SECONDS",
       "RELAY_MAX_BODY_BYTES", "RELAY_PROVIDER_CONCURRENCY", "RELAY_SECRET_TTL_SECONDS",
@@ -235,7 +235,7 @@ variable "settings" {
 variable "concurrency" {
   description = "Requests at once per instance; also THREADS, since more requests than threads would queue unseen."
   type        = number
-  default     = 32
+  default     = 200
   nullable    = false
 
   validation {
@@ -261,7 +261,7 @@ variable "timeout_seconds" {
 }
 
 variable "cpu" {
-  description = "An instance's CPUs. Less than 1 would not do for a concurrency above 1."
+  description = "An instance's CPUs, with a worker (WORKERS) on each. Less than 1 would not do for a concurrency above 1."
   type        = string
   default     = "1"
   nullable    = false

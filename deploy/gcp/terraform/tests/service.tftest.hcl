@@ -16,7 +16,8 @@ run "by_default" {
       for env in google_cloud_run_v2_service.relay.template[0].containers[0].env : env.name => env.value
       } == {
       GOOGLE_CLOUD_PROJECT = "my-project"
-      THREADS              = "32"
+      THREADS              = "200"
+      WORKERS              = "1"
       RELAY_SECRET         = "relay-secret"
       APIFY_TOKEN          = "apify-token"
       DATA_WORLD_TOKEN     = "data-world-token"
@@ -87,7 +88,8 @@ run "one_provider_two_secrets_a_setting" {
       for env in google_cloud_run_v2_service.relay.template[0].containers[0].env : env.name => env.value
       } == {
       GOOGLE_CLOUD_PROJECT   = "my-project"
-      THREADS                = "32"
+      THREADS                = "200"
+      WORKERS                = "1"
       RELAY_SECRET           = "old-secret,new-secret"
       APIFY_TOKEN            = "apify-token"
       RELAY_DEADLINE_SECONDS = "20"

@@ -201,7 +201,7 @@ run "what_looks_at_another_8" {
 run "what_looks_at_another_9" {
   command = plan
   variables {
-    settings = { RELAY_PROVIDER_CONCURRENCY = "32" }
+    settings = { RELAY_PROVIDER_CONCURRENCY = "200" }
   }
   expect_failures = [
     var.settings,
