@@ -104,13 +104,10 @@ class UpdateSchema(StrictSchema):
 
 def _fits(field: fields.Field[Any], value: object) -> bool:
     """Whether `value` surely breaks none of the rules of `field`."""
-    kind = type(field)
     if value is None:
         return field.allow_none
-    if kind is fields.String:
+    if type(field) is fields.String:
         fits = isinstance(value, str)
-    elif kind is StrictBoolean:
-        fits = isinstance(value, bool)
     elif isinstance(field, StrictList):
         fits = isinstance(value, list) and field.is_right(value)
     elif isinstance(field, fields.Dict):

@@ -235,3 +235,11 @@ def test_a_value_whose_first_digit_an_escape_has_eaten() -> None:
     answer = json.loads(f'{{"a": "\\u000{digits}"}}')
     assert digits not in answer["a"]
     assert Redactor(["hunter22x"]).json(answer) == MARK
+
+
+def test_one_that_takes_more_out() -> None:
+    """The one that a token has serves where nothing else is to be hidden; of it nothing is changed."""
+    redactor = Redactor(["tok-12345"])
+    assert redactor.and_also([]) is redactor
+    assert redactor.and_also(["pass-6789"]).json(["tok-12345", "pass-6789"]) == [MARK, MARK]
+    assert redactor.json(["tok-12345", "pass-6789"]) == [MARK, "pass-6789"]
