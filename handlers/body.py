@@ -10,7 +10,7 @@ from schemas.strict import closest
 #: A CloudEvent in structured mode.
 CLOUD_EVENT = "application/cloudevents+json"
 
-# A body of up to this size, in bytes, costs little; one that nobody wants is read nevertheless, for so long, in s.
+# A body of up to this size, in bytes, costs little; one that nobody wants is read nevertheless, for so many seconds.
 _SMALL_BYTES = 64 * 1024
 _SMALL_SECONDS = 1.0
 _CLOUD_EVENTS = "application/cloudevents-batch+json"

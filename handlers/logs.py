@@ -9,15 +9,16 @@ import re
 import sys
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, TextIO
 
 LOGGER = logging.getLogger("relay")
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
+_CLOUD_TRACE = re.compile(r"([0-9a-fA-F]{32})(?:/(\d{1,20}))?(?:;o=([01]))?")
 # Made once: json.dumps would make it anew for each line.
 _written = json.JSONEncoder(default=str).encode
-_CLOUD_TRACE = re.compile(r"([0-9a-fA-F]{32})(?:/(\d{1,20}))?(?:;o=([01]))?")
 
 
 class JSONFormatter(logging.Formatter):
@@ -49,12 +50,17 @@ def write(level: int, message: str, fields: Mapping[str, Any], error: BaseExcept
 class Lines(logging.StreamHandler[TextIO]):
     """A stream of lines, each of them whole."""
 
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes a record's line."""
+        self.put(self.format(record))
+
     def put(self, text: str) -> None:
-        """Writes a line that is no record."""
+        """Writes a line. Nobody's update fails because nobody takes the log: then there is none."""
         self.acquire()
         try:
-            self.stream.write(f"{text}\n")
-            self.flush()
+            with suppress(OSError, ValueError):
+                self.stream.write(f"{text}\n")
+                self.flush()
         finally:
             self.release()
 

@@ -98,6 +98,9 @@ class Receiver:
             problem = error.problem
         except Exception as error:
             exchange.fault, problem = error, Unexpected().problem
+        finally:
+            if exchange.has_large_body:
+                self._large_bodies.release()
         if problem:
             exchange.outcome = exchange.outcome or ("failed" if problem.status >= 500 else "rejected")
             response = problem_response(problem)
@@ -106,8 +109,6 @@ class Receiver:
         if unread:
             leave_body_unread(response)
         self._patience.answering(connection_of(request), response, unread=unread)
-        if exchange.has_large_body:
-            self._large_bodies.release()
         exchange.log(response.status_code, problem, self._settings.project)
         return response
 

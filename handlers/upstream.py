@@ -181,7 +181,7 @@ class Answer:
 
     def on_headers_complete(self) -> None:
         """The head is there, of the answer or of one before it."""
-        if self._is_over:
+        if self._has_head:
             return
         status = self._parser.get_status_code()
         if 100 <= status < 200 and status != HTTPStatus.SWITCHING_PROTOCOLS:

@@ -20,25 +20,8 @@ _USERINFO = re.compile(r"(?<=://)[^/?#\s]*(?=@)")
 # Apify's key that signs public links to private data, in lower case.
 _NEVER_SHOWN = "urlsigningsecretkey"
 
-_ENCODED_BYTES = re.compile(ENCODED.pattern.encode())
-
-# In bytes.
-_LONGEST_COPIED = 64 * 1024
 # Characters of a text that are decoded to look for the name of the signing key in it.
 _LONGEST_DECODED = 1_000_000
-
-
-def holds_no_signing_key(raw: bytes) -> bool:
-    """Whether the bytes of an answer surely don't hold the key's name, in whatever way it may be written.
-
-    Of long ones it isn't sure: those would have to be copied.
-    """
-    return (
-        len(raw) <= _LONGEST_COPIED
-        and raw.isascii()
-        and not _ENCODED_BYTES.search(raw)
-        and _NEVER_SHOWN.encode() not in raw.lower()
-    )
 
 
 def without_signing_keys(value: JSON) -> JSON:
@@ -48,19 +31,9 @@ def without_signing_keys(value: JSON) -> JSON:
     the key's value ends.
     """
     if isinstance(value, dict):
-        kept = {}
-        for key, each in value.items():
-            # Most keys and values are too short to be looked at.
-            if isinstance(each, str):
-                if len(each) >= len(_NEVER_SHOWN):
-                    if _is_signing_key(each):
-                        return MARK
-                    each = without_signing_keys(each)
-            elif isinstance(each, dict | list):
-                each = without_signing_keys(each)
-            if len(key) < len(_NEVER_SHOWN) or not _names_signing_key(key):
-                kept[key] = each
-        return kept
+        if any(isinstance(each, str) and _is_signing_key(each) for each in value.values()):
+            return MARK
+        return {key: without_signing_keys(each) for key, each in value.items() if not _names_signing_key(key)}
     if isinstance(value, list):
         return [without_signing_keys(each) for each in value]
     if isinstance(value, str) and _names_signing_key(value) and not _is_signing_key(value):
@@ -69,6 +42,7 @@ def without_signing_keys(value: JSON) -> JSON:
 
 
 def _is_signing_key(text: str) -> bool:
+    # Most texts are of another length.
     return len(text) == len(_NEVER_SHOWN) and text.lower() == _NEVER_SHOWN
 
 

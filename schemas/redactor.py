@@ -37,7 +37,7 @@ class Redactor:
         self._long = [form for form in ordered if len(form) >= _DISTINCTIVE]
         self._short = [form for form in ordered if len(form) < _DISTINCTIVE]
         #: The long ones as JSON writes them.
-        self._written = [(_written(form)[1:-1], form) for form in self._long]
+        self._as_written = [(_written(form)[1:-1], form) for form in self._long]
 
     def and_also(self, values: Collection[str]) -> "Redactor":
         """One that takes these out, too."""
@@ -52,7 +52,7 @@ class Redactor:
         if len(whole) * (len(self._long) + _SHORT_COSTS * len(self._short)) > _MOST_WORK:
             return MARK
         # One look over the whole, at the speed of C, tells which are there: mostly none.
-        present = [form for written, form in self._written if written in whole]
+        present = [form for written, form in self._as_written if written in whole]
         if not (present or self._short or ENCODED.search(whole)):
             return value
         alone = "|".join(map(re.escape, self._short))

@@ -30,6 +30,14 @@ def test_a_line(lines: Any) -> None:
     assert lines() == [{"severity": "INFO", "message": "one is\nhere", "status": 200, "é": "ü"}]
 
 
+def test_a_log_that_nobody_takes_stops_nothing(lines: Any) -> None:
+    stream = io.StringIO()
+    configure("INFO", stream)
+    stream.close()
+    write(logging.INFO, "lost", {})
+    LOGGER.error("lost, too")
+
+
 def test_libraries_are_heard_when_they_warn(lines: Any) -> None:
     logging.getLogger("urllib3").warning("pool is full")
     logging.getLogger("urllib3").info("not shown")

@@ -17,7 +17,7 @@ from schemas.problem import (
     UpstreamRedirected,
     UpstreamRefused,
 )
-from schemas.redaction import MARK, holds_no_signing_key, without_signing_keys
+from schemas.redaction import MARK, without_signing_keys
 from schemas.redactor import Redactor
 from schemas.strict_json import JSON, at, parse_answer
 
@@ -88,7 +88,7 @@ class Provider(Protocol):
 def result(provider: Provider, answer: Answer, redactor: Redactor) -> Result:
     """What to hand back for `answer`, without secrets. Raises the RelayError that says what went wrong."""
     said, flaw = _read(answer)
-    body = redactor.json(said if holds_no_signing_key(answer.body) else without_signing_keys(said))
+    body = redactor.json(without_signing_keys(said))
     if not 200 <= answer.status < 300:
         raise _failure(provider, answer, body)
     if not answer.body.strip():
