@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         "throughput": (lambda on: throughput.measure(on, rounds, seconds, THREADS), throughput.lines),
         "in_flight": (lambda on: in_flight.measure(on, 2 if asked.quick else 30, THREADS), in_flight.lines),
         "cores": (lambda on: cores.measure(on, 1 if asked.quick else 8, THREADS), cores.lines),
-        "start": (lambda on: start.measure(on, 1 if asked.quick else 15), start.lines),
+        "start": (lambda on: start.measure(on, 1 if asked.quick else 15, THREADS), start.lines),
         "memory": (lambda on: memory.measure(on, 1_000 if asked.quick else 100_000, THREADS), memory.lines),
         "growth": (lambda on: growth.measure(on, 1 if asked.quick else 3, THREADS), growth.lines),
     }

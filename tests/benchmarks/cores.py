@@ -22,10 +22,7 @@ def measure(ground: Ground, seconds: int, threads: int) -> dict[str, Any]:
         with ground.function(settings, cores=cores) as running:
             sent = native(ground.cloud.relay_secret)
             running.load(sent, CONNECTIONS, 1, cores=CORES)
-            before = running.cpu_seconds()
-            load = running.load(sent, CONNECTIONS, seconds, cores=CORES)
-            cpu = (running.cpu_seconds() - before) / load.answers * 1e6
-            found[name] = {**load.figures(), "cpu_us": round(cpu)}
+            found[name] = running.load(sent, CONNECTIONS, seconds, cores=CORES).figures()
     return found
 
 

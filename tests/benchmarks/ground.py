@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from deploy.local.cloud import Cloud, Function, free_port
-from tests.benchmarks.events import Sent, written
+from tests.benchmarks.events import VARIABLES, Sent, written
 from tests.certificates import signed_for
+from tests.hooks import written as hooks_file
 
 #: The function has the first of this machine's cores, the senders and the platforms the last: where there is but one,
 #: they share it, and the figures say nothing.
@@ -48,7 +49,7 @@ _NGINX = """
 daemon off;
 master_process off;
 pid {folder}/pid;
-{modules}
+load_module {echo};
 events {{ worker_connections 4096; }}
 http {{
     access_log off;
@@ -65,15 +66,12 @@ http {{
         location /v2 {{ return 200 '{record}'; }}
         location /v0 {{ return 200 '{done}'; }}
     }}
-    {slow}
-}}
-"""
-_SLOW = """
     server {{
         listen 127.0.0.1:{slow} backlog=4096;
         location /v2 {{ echo_sleep 0.2; echo '{record}'; }}
         location /v0 {{ echo_sleep 0.2; echo '{done}'; }}
     }}
+}}
 """
 
 
@@ -86,13 +84,14 @@ def missing() -> str | None:
 
 @dataclass(frozen=True)
 class Load:
-    """What wrk saw: answers a second, milliseconds, and how many were no success."""
+    """What wrk saw: answers a second, milliseconds, and how many were no success; and the workers' CPU for each."""
 
     per_second: float
     p50: float
     p99: float
     answers: int
     failed: int
+    cpu_us: float
 
     def figures(self) -> dict[str, float]:
         """As they are written down."""
@@ -100,6 +99,7 @@ class Load:
             "per_second": round(self.per_second),
             "p50_ms": round(self.p50, 2),
             "p99_ms": round(self.p99, 2),
+            "cpu_us": round(self.cpu_us),
             "failed": self.failed,
         }
 
@@ -124,14 +124,16 @@ class Ground:
             "REQUESTS_CA_BUNDLE": str(self.certificate),
         }
 
-    def settings(self, kind: str, threads: int, **more: str) -> dict[str, str]:
+    def settings(self, kind: str, threads: int, hooks: Mapping[str, Any] | None = None, **more: str) -> dict[str, str]:
         """What a function needs, a floor or ours, to call the platforms of this `kind`."""
+        configured = {"RELAY_CONFIG": hooks_file(self.folder, dict(hooks)), **VARIABLES} if hooks else {}
         return {
             **self.cloud.settings(),
             **self.platforms(kind),
             "APIFY": self.cloud.apify_token,
             "SECRET": self.cloud.relay_secret,
             "THREADS": str(threads),
+            **configured,
             **more,
         }
 
@@ -168,6 +170,7 @@ class Running:
         """What it makes of these events, one after the other, over so many connections, for so many seconds."""
         script = written(self.ground.folder / "senders.lua", sent)
         command = ["taskset", "-c", ",".join(map(str, cores)), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s"]
+        before = self.cpu_seconds()
         said = subprocess.run(
             [*command, "--timeout", "10s", "-s", str(script), self.function.url],
             check=True, capture_output=True, text=True,
@@ -180,6 +183,7 @@ class Running:
             p99=seen["p99"],
             answers=seen["answers"],
             failed=seen["failed"],
+            cpu_us=(self.cpu_seconds() - before) / seen["answers"] * 1e6,
         )
 
     def workers(self) -> list[int]:
@@ -209,10 +213,8 @@ def ground(python: str = sys.executable) -> Iterator[Ground]:
         folder = Path(name)
         certificate = signed_for(folder, "127.0.0.1", hours=24)
         ports = {kind: free_port() for kind in ("http", "https", "slow")}
-        said = {**ports, "record": _quoted(_RECORD), "done": _quoted(_DONE), "folder": folder}
-        text = _NGINX.format(
-            **{**said, "slow": _SLOW.format(**said)}, certificate=certificate, modules=f"load_module {_ECHO};"
-        )
+        answers = {"record": _quoted(_RECORD), "done": _quoted(_DONE)}
+        text = _NGINX.format(folder=folder, certificate=certificate, echo=_ECHO, **ports, **answers)
         (folder / "nginx.conf").write_text(text)
         command = ["taskset", "-c", ",".join(map(str, OTHERS)), "nginx", "-p", name, "-c", f"{name}/nginx.conf"]
         nginx = subprocess.Popen([*command, "-e", f"{name}/nginx.log"])

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from tests.benchmarks.events import HOOKS, VARIABLES, hooked
+from tests.benchmarks.events import HOOKS, hooked
 from tests.benchmarks.ground import Ground, Running
-from tests.hooks import hook, update, written
+from tests.hooks import hook, update
 
 NUMBERS = {"hooks": (1, 100, 1000), "kilobytes": (1, 25, 250), "updates": (1, 5, 20)}
 _CONNECTIONS = 8
@@ -31,19 +31,13 @@ def measure(ground: Ground, seconds: int, threads: int) -> dict[str, Any]:
 
 
 def _started(ground: Ground, threads: int, hooks: dict[str, Any]) -> Any:
-    return ground.function(ground.settings("http", threads, RELAY_CONFIG=written(ground.folder, hooks), **VARIABLES))
+    return ground.function(ground.settings("http", threads, hooks))
 
 
 def _cost(running: Running, seconds: int, **more: Any) -> dict[str, float]:
     sent = hooked(**more)
     running.load(sent, _CONNECTIONS, 1)
-    before = running.cpu_seconds()
-    load = running.load(sent, _CONNECTIONS, seconds)
-    return {
-        "cpu_us": round((running.cpu_seconds() - before) / load.answers * 1e6),
-        "bytes": len(sent[0].body),
-        "failed": load.failed,
-    }
+    return {**running.load(sent, _CONNECTIONS, seconds).figures(), "bytes": len(sent[0].body)}
 
 
 def lines(found: dict[str, Any]) -> list[str]:

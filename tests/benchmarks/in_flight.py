@@ -2,19 +2,17 @@
 
 from typing import Any
 
-from tests.benchmarks.events import HOOKS, VARIABLES, native
+from tests.benchmarks.events import HOOKS, native
 from tests.benchmarks.ground import Ground
-from tests.hooks import written
 
 CONNECTIONS = 200
 
 
 def measure(ground: Ground, seconds: int, threads: int) -> dict[str, Any]:
     """What a bare forward and ours do, each with so many threads; 1 000 a second would be all that there is to do."""
-    hooks = written(ground.folder, HOOKS)
     found: dict[str, Any] = {"threads": threads, "connections": CONNECTIONS}
     for name, floor in (("forward", "forward"), ("native", None)):
-        settings = ground.settings("slow", threads, RELAY_CONFIG=hooks, **VARIABLES)
+        settings = ground.settings("slow", threads, HOOKS)
         with ground.function(settings, floor=floor) as running:
             # All begin at the same moment, which happens once: it is no part of what is measured.
             running.load(native(ground.cloud.relay_secret), CONNECTIONS, 2)

@@ -2,15 +2,13 @@
 
 from typing import Any
 
-from tests.benchmarks.events import HOOKS, VARIABLES, hooked, native
+from tests.benchmarks.events import HOOKS, hooked, native
 from tests.benchmarks.ground import Ground
-from tests.hooks import written
 
 
 def measure(ground: Ground, events: int, threads: int) -> dict[str, Any]:
     """Resident megabytes of the worker, as events go by."""
-    hooks = written(ground.folder, HOOKS)
-    settings = ground.settings("http", threads, RELAY_CONFIG=hooks, **VARIABLES)
+    settings = ground.settings("http", threads, HOOKS)
     done, seen = 0, []
     with ground.function(settings) as running:
         running.load([*native(ground.cloud.relay_secret), *hooked()], 64, 1)

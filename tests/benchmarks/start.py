@@ -32,10 +32,10 @@ print(json.dumps([imported - began, time.perf_counter() - imported]))
 """
 
 
-def measure(ground: Ground, rounds: int) -> dict[str, Any]:
+def measure(ground: Ground, rounds: int, threads: int) -> dict[str, Any]:
     """Medians, in milliseconds."""
     cloud = ground.cloud
-    settings = ground.settings("http", 200)
+    settings = ground.settings("http", threads)
     in_variables = {
         **settings, "APIFY_TOKEN": "env:APIFY", "DATA_WORLD_TOKEN": "env:APIFY", "RELAY_SECRET": "env:SECRET",
     }  # fmt: skip

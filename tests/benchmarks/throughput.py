@@ -4,23 +4,19 @@ import statistics
 from contextlib import ExitStack
 from typing import Any
 
-from tests.benchmarks.events import HOOKS, VARIABLES, hooked, native
+from tests.benchmarks.events import HOOKS, hooked, native
 from tests.benchmarks.ground import Ground, Load
-from tests.hooks import written
 
 CONNECTIONS = (1, 8, 64)
 KINDS = ("http", "https")
 
 
-def measure(
-    ground: Ground, rounds: int, seconds: int, threads: int, connections: tuple[int, ...] = CONNECTIONS
-) -> dict[str, Any]:
+def measure(ground: Ground, rounds: int, seconds: int, threads: int) -> dict[str, Any]:
     """By kind of platform and number of connections: what each subject did, as medians of the rounds."""
-    hooks = written(ground.folder, HOOKS)
     events = native(ground.cloud.relay_secret)
     found: dict[str, Any] = {}
     for kind in KINDS:
-        settings = ground.settings(kind, threads, RELAY_CONFIG=hooks, **VARIABLES)
+        settings = ground.settings(kind, threads, HOOKS)
         with ExitStack() as stack:
             floors = {
                 name: stack.enter_context(ground.function(settings, floor=name)) for name in ("answer", "forward")
@@ -34,24 +30,21 @@ def measure(
             }
             for running, sent in subjects.values():
                 running.load(sent, 8, 1)
-            for number in connections:
+            for number in CONNECTIONS:
                 loads: dict[str, list[Load]] = {name: [] for name in subjects}
-                cpu = dict.fromkeys(subjects, 0.0)
                 for _ in range(rounds):
                     for name, (running, sent) in subjects.items():
-                        before = running.cpu_seconds()
                         loads[name].append(running.load(sent, number, seconds))
-                        cpu[name] += running.cpu_seconds() - before
-                found[f"{kind}, {number}"] = {name: _summed(each, cpu[name]) for name, each in loads.items()}
+                found[f"{kind}, {number}"] = {name: _summed(each) for name, each in loads.items()}
     return found
 
 
-def _summed(loads: list[Load], cpu: float) -> dict[str, float]:
+def _summed(loads: list[Load]) -> dict[str, float]:
     return {
         "per_second": round(statistics.median(each.per_second for each in loads)),
         "p50_ms": round(statistics.median(each.p50 for each in loads), 2),
         "p99_ms": round(statistics.median(each.p99 for each in loads), 2),
-        "cpu_us": round(cpu / sum(each.answers for each in loads) * 1e6),
+        "cpu_us": round(statistics.median(each.cpu_us for each in loads)),
         "failed": sum(each.failed for each in loads),
     }
 
