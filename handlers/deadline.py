@@ -1,11 +1,10 @@
 """The one deadline of a request."""
 
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Deadline:
+class Deadline(NamedTuple):
     """A moment on the monotonic clock, in seconds."""
 
     at: float

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from handlers.deadline import Deadline
 from handlers.providers.call import Provider, Request, Result
@@ -38,10 +37,7 @@ class Deliverer:
         share = self._shares[update.provider]
         if not share.acquire(blocking=False):
             most = self._settings.provider_concurrency
-            raise ShareFull(
-                f"{most} calls to {update.provider} are under way, as many as this instance allows.",
-                headers={"Retry-After": "1"},
-            )
+            raise ShareFull(f"{most} calls to {update.provider} are under way, as many as this instance allows.")
         try:
             return self._delivered(update, deadline, progress, hidden)
         finally:
@@ -113,13 +109,12 @@ class Deliverer:
         """
         look = tries.provider.look(self._base_url(update), update)
         if look:
-            looking = replace(tries, progress=Progress())
+            looking = Tries(self._wire, tries.name, tries.provider, tries.deadline, Progress())
             seen = looking.persist(look, token.text, redactor)
             if isinstance(seen, Result) and tries.provider.is_done(update, seen.body):
                 tries.progress.upstream_status = looking.progress.upstream_status
                 return Result(200, seen.body)
-        missing.problem = replace(
-            missing.problem,
+        missing.problem = missing.problem._replace(
             detail=f"{missing.problem.detail} An earlier try was not answered: it may have been carried out.",
         )
         raise missing

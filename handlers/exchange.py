@@ -4,7 +4,6 @@ import logging
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from flask import Request
@@ -20,16 +19,9 @@ from schemas.strict_json import JSON
 _QUERY = re.compile(r"(?:\?|%(?:25)*3[fF]).*", re.DOTALL)
 
 
-@dataclass
 class Exchange:
     """What is known of a request; filled in as it is served."""
 
-    request: Request
-    #: The request's headers by lower-case name.
-    headers: Mapping[str, str]
-    #: Names the delivery in the answer and the log.
-    delivery: str
-    started: float = field(default_factory=time.monotonic)
     body_is_begun: bool = False
     body_is_read: bool = False
     body_bytes: int = 0
@@ -51,7 +43,14 @@ class Exchange:
     dry_run: bool = False
     #: An exception that nobody expected.
     fault: Exception | None = None
-    progress: Progress = field(default_factory=Progress)
+
+    def __init__(self, request: Request, headers: Mapping[str, str], delivery: str) -> None:
+        """`headers` are the request's by lower-case name; `delivery` names it in the answer and the log."""
+        self.request = request
+        self.headers = headers
+        self.delivery = delivery
+        self.started = time.monotonic()
+        self.progress = Progress()
 
     def take_name(self, payload: Mapping[str, JSON]) -> None:
         """The event's own id names the delivery, also where the rest of the event breaks a rule."""

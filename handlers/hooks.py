@@ -1,8 +1,8 @@
 """What an event of a sender's own means: a payload and a hook in, updates out. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from itertools import islice
+from typing import NamedTuple
 
 from schemas.bounds import Budget, Failed, TooMuch, as_text
 from schemas.config import Hook
@@ -16,8 +16,7 @@ from schemas.trees import Wrong, rendered
 _BROKEN = "What the hook makes of this event breaks a rule; errors names each field and its rule."
 
 
-@dataclass(frozen=True)
-class Ignored:
+class Ignored(NamedTuple):
     """An event that the hook has nothing to do with; `is_odd` where that may be a mistake in the hook."""
 
     why: str
@@ -54,7 +53,7 @@ def read(
             "update": rendered(template.body, "update", variables, budget, failures),
         }
         try:
-            updates.append(replace(read_event(event, schemas).update, token=template.token))
+            updates.append(read_event(event, schemas).update._replace(token=template.token))
         except Invalid as error:
             # Where a template failed there is nothing to judge.
             failures = {**(error.problem.errors or {}), **failures}

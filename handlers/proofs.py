@@ -9,8 +9,7 @@ is constant-time, and a malformed proof is a wrong one, never an error.
 import base64
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 from urllib.parse import unquote_plus, unquote_to_bytes
 
 
@@ -18,8 +17,7 @@ class BadKey(Exception):
     """A secret can't be what a proof needs; the message says why, without it."""
 
 
-@dataclass(frozen=True)
-class Incoming:
+class Incoming(NamedTuple):
     """What a proof is looked for in: `headers` by lower-case names, `query` as it came, `now` in seconds since 1970."""
 
     headers: Mapping[str, str]
@@ -42,11 +40,11 @@ class Proof(Protocol):
         """Whether it shows that the caller knows `secret`. Raises BadKey."""
 
 
-@dataclass(frozen=True)
 class InHeader:
     """A proof in one header, by its lower-case name."""
 
-    header: str
+    def __init__(self, header: str) -> None:
+        self.header = header
 
     @property
     def headers(self) -> frozenset[str]:
@@ -58,7 +56,6 @@ class InHeader:
         return self.header in incoming.headers
 
 
-@dataclass(frozen=True)
 class Plain(InHeader):
     """The secret itself in a header of its own."""
 
@@ -67,11 +64,12 @@ class Plain(InHeader):
         return _same(incoming.headers.get(self.header, ""), secret)
 
 
-@dataclass(frozen=True)
 class Authorization(InHeader):
     """`Authorization: Bearer <secret>`, or `Basic`, where the secret is `user:password`."""
 
-    scheme: Literal["Bearer", "Basic"]
+    def __init__(self, header: str, scheme: Literal["Bearer", "Basic"]) -> None:
+        super().__init__(header)
+        self.scheme = scheme
 
     def holds(self, incoming: Incoming, secret: str) -> bool:
         """Whether it is of this scheme, and the secret."""
@@ -85,8 +83,7 @@ class Authorization(InHeader):
         return same and scheme.lower() == self.scheme.lower()
 
 
-@dataclass(frozen=True)
-class QueryToken:
+class QueryToken(NamedTuple):
     """The secret itself in the query, `?token=…`: for senders that can set nothing but the URL."""
 
     name: str

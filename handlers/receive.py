@@ -211,7 +211,7 @@ class Receiver:
         """The body, and the deadline, which counts from when it is there. Raises ShareFull; what read_body raises."""
         if may_be_large(exchange):
             if not self._large_bodies.acquire(blocking=False):
-                raise ShareFull("Too many large bodies are under way.", headers={"Retry-After": "1"})
+                raise ShareFull("Too many large bodies are under way.")
             exchange.has_large_body = True
         body = read_body(exchange, self._settings.max_body_bytes, self._patience)
         return body, Deadline.after(self._settings.deadline_seconds)

@@ -7,7 +7,7 @@ and when to stop (what is left, and what a try takes) would still be said here.
 """
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from handlers.providers.call import Answer, wait_asked
 from schemas.problem import RelayError
@@ -20,8 +20,7 @@ _SHORTEST_TRY = 0.2
 _TRY_AGAIN = frozenset({408, 429})
 
 
-@dataclass(frozen=True)
-class Failure:
+class Failure(NamedTuple):
     """A try that failed: `error` is what the sender is told, if it was the last one."""
 
     error: RelayError

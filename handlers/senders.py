@@ -4,8 +4,8 @@ One row a sender. What they send is compiled from their own documentation; each 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from handlers.proofs import Authorization, Incoming, Plain, Proof, QueryToken
 from handlers.signatures import Signature, SignedOrPlain, StandardWebhooks, TimedSignature
@@ -16,8 +16,7 @@ _CREDENTIAL_HEADERS = frozenset({"authorization", "proxy-authorization", "x-serv
 _LONGEST_ID = 200
 
 
-@dataclass(frozen=True)
-class Sender:
+class Sender(NamedTuple):
     """One row.
 
     A delivery's id is in one of `id_headers`, else what is at `id_fields` of the payload, put together. A test

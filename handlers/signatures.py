@@ -3,8 +3,7 @@
 import base64
 import hashlib
 import hmac
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from handlers.proofs import BadKey, Incoming, InHeader, Proof, wire_bytes
 
@@ -15,13 +14,16 @@ TOLERANCE_SECONDS = 300
 _SIGNING_PREFIX = "whsec_"
 
 
-@dataclass(frozen=True)
 class Signature(InHeader):
     """HMAC-SHA256 of the body in a header of its own, behind a prefix; with a `separator`, one right one is enough."""
 
-    prefix: str = ""
-    encoding: Literal["hex", "base64"] = "hex"
-    separator: str | None = None
+    def __init__(
+        self, header: str, prefix: str = "", encoding: Literal["hex", "base64"] = "hex", separator: str | None = None
+    ) -> None:
+        super().__init__(header)
+        self.prefix = prefix
+        self.encoding = encoding
+        self.separator = separator
 
     def holds(self, incoming: Incoming, secret: str) -> bool:
         """Whether one of the signatures is the body's."""
@@ -39,7 +41,6 @@ class Signature(InHeader):
         return given.startswith(self.prefix) and same
 
 
-@dataclass(frozen=True)
 class TimedSignature(InHeader):
     """`timestamp=…,signature=…`: hexadecimal HMAC-SHA256 of the timestamp, a dot, and the body."""
 
@@ -55,8 +56,7 @@ class TimedSignature(InHeader):
         return same and _is_fresh(timestamp, incoming.now)
 
 
-@dataclass(frozen=True)
-class StandardWebhooks:
+class StandardWebhooks(NamedTuple):
     """https://www.standardwebhooks.com: three headers, under one of the `spellings`; the first that is there counts."""
 
     spellings: tuple[str, ...] = ("webhook", "svix")
@@ -89,8 +89,7 @@ class StandardWebhooks:
         return next((each for each in self.spellings if f"{each}-signature" in incoming.headers), None)
 
 
-@dataclass(frozen=True)
-class SignedOrPlain:
+class SignedOrPlain(NamedTuple):
     """A signature, or the secret itself. A signature that is there alone decides: to spoil it must not help.
 
     With `by_prefix` a secret that begins with `whsec_` only signs, and any other never does.

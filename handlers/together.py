@@ -3,7 +3,6 @@
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from handlers.tries import Progress
@@ -13,15 +12,16 @@ from schemas.problem import Problem, RelayError, Unexpected
 T = TypeVar("T")
 
 
-@dataclass
 class Outcome(Generic[T]):
     """What became of one update: what it gave, or its problem; `fault` where nobody expected that."""
 
-    update: Update
-    progress: Progress = field(default_factory=Progress)
     given: T | None = None
     problem: Problem | None = None
     fault: Exception | None = None
+
+    def __init__(self, update: Update) -> None:
+        self.update = update
+        self.progress = Progress()
 
 
 def together(updates: Sequence[Update], share: int, carry_out: Callable[[Update, Progress], T]) -> list[Outcome[T]]:

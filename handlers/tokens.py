@@ -5,10 +5,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, as_completed
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from handlers.deadline import Deadline
 from handlers.logs import LOGGER
@@ -26,12 +25,12 @@ STALE_SECONDS = 1.0
 OUTAGE_SECONDS = float(SecretUnreachable.RETRY_AFTER_SECONDS)
 
 
-@dataclass(frozen=True)
 class Secret:
     """A secret's text, and where it came from: with the version, where there are versions."""
 
-    text: str = field(repr=False)
-    source: str
+    def __init__(self, text: str, source: str) -> None:
+        self.text = text
+        self.source = source
 
     @cached_property
     def redactor(self) -> Redactor:
@@ -47,8 +46,7 @@ Trouble: TypeAlias = SecretUnreachable | SecretUnusable
 Fetch = Callable[[SecretReference, float], tuple[bytes, str]]
 
 
-@dataclass(frozen=True)
-class _Kept:
+class _Kept(NamedTuple):
     secret: Secret
     until: float
 

@@ -2,7 +2,6 @@
 
 import random
 import time
-from dataclasses import dataclass
 
 from handlers import retries
 from handlers.deadline import Deadline
@@ -23,7 +22,6 @@ from schemas.problem import RelayError, TimeUp, Unreachable, UpstreamFailed
 from schemas.redactor import Redactor
 
 
-@dataclass
 class Progress:
     """How far a delivery has come, for the log: filled in as it goes, so that it is there when it fails."""
 
@@ -31,17 +29,17 @@ class Progress:
     upstream_status: int | None = None
 
 
-@dataclass
 class Tries:
     """The tries of one delivery, at the provider called `name`."""
 
-    wire: Wire
-    name: str
-    provider: Provider
-    deadline: Deadline
-    progress: Progress
-    #: Whether the platform may have carried out one of those that failed.
-    unknown: bool = False
+    def __init__(self, wire: Wire, name: str, provider: Provider, deadline: Deadline, progress: Progress) -> None:
+        self.wire = wire
+        self.name = name
+        self.provider = provider
+        self.deadline = deadline
+        self.progress = progress
+        #: Whether the platform may have carried out one of those that failed.
+        self.unknown = False
 
     def persist(self, request: Request, token: str, redactor: Redactor) -> Result | Failure:
         """What the platform makes of `request`, or how the last try failed."""

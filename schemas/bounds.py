@@ -7,7 +7,6 @@ takes in and gives out is no larger than the largest body that a sender may send
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from jinja2 import Undefined
@@ -32,20 +31,16 @@ class TooMuch(Failed):
     """A template asks for more than it may cost."""
 
 
-@dataclass
 class Budget:
-    """What is left for the templates of one event, and whether its time is up.
+    """What is left for the templates of one event, and whether its time is up."""
 
-    `text` is the size of the largest value, in characters of JSON, more or less.
-    """
-
-    text: int
-    expired: Callable[[], bool] = lambda: False
-    steps: int = MAX_STEPS
-
-    def __post_init__(self) -> None:
-        self._made = self.text * _MAX_TEXTS
-        self._written = self.text + 1
+    def __init__(self, text: int, expired: Callable[[], bool] = lambda: False, steps: int = MAX_STEPS) -> None:
+        """`text` is the size of the largest value, in characters of JSON, more or less."""
+        self.text = text
+        self.expired = expired
+        self.steps = steps
+        self._made = text * _MAX_TEXTS
+        self._written = text + 1
 
     def check(self) -> None:
         """Raises TooMuch when the time is up."""

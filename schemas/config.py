@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from types import MappingProxyType
+from typing import NamedTuple
 
 from schemas.event import Update
 from schemas.reference import SecretReference
@@ -15,8 +16,7 @@ from schemas.trees import Tree, doubts
 _IN_A_HOOK = re.compile(r'hooks\.(?P<name>"(?:[^"\\]|\\.)*"|[^.]+)(?:\.(?P<rest>.*))?', re.DOTALL)
 
 
-@dataclass(frozen=True)
-class UpdateTemplate:
+class UpdateTemplate(NamedTuple):
     """One update of a hook, before it is known what the event says."""
 
     provider: str
@@ -25,8 +25,7 @@ class UpdateTemplate:
     token: SecretReference | None
 
 
-@dataclass(frozen=True)
-class Hook:
+class Hook(NamedTuple):
     """A configured rule that turns a sender's own payload into updates."""
 
     name: str
@@ -36,12 +35,11 @@ class Hook:
     updates: tuple[UpdateTemplate, ...]
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(NamedTuple):
     """What relay.yaml says; `allow` is None where it doesn't limit native events."""
 
     allow: tuple[str, ...] | None = None
-    hooks: Mapping[str, Hook] = field(default_factory=dict)
+    hooks: Mapping[str, Hook] = MappingProxyType({})
 
     def allows(self, update: Update) -> bool:
         """Whether a native event may ask for `update`."""

@@ -3,9 +3,8 @@
 import base64
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from marshmallow import INCLUDE, Schema, ValidationError, fields, validate
@@ -22,8 +21,7 @@ _TIMESTAMP = r"([0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.[0
 _NO_TIMESTAMP = "Must be an RFC 3339 timestamp, as 2026-11-22T08:30:00Z."
 
 
-@dataclass(frozen=True)
-class Update:
+class Update(NamedTuple):
     """One change for one dataset: `body` is the platform's own request body, as it came.
 
     `token` is where the token for it is, if that is another than the provider's own.
@@ -35,8 +33,7 @@ class Update:
     token: SecretReference | None = None
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(NamedTuple):
     """What a sender says: an update, and the id it gave it, if any."""
 
     update: Update

@@ -5,8 +5,8 @@ finds the trouble raises it and nobody in between translates.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import ClassVar, TypeAlias
+from types import MappingProxyType
+from typing import ClassVar, NamedTuple, TypeAlias
 
 from marshmallow import Schema, fields
 
@@ -19,16 +19,14 @@ TYPE_PREFIX = "urn:dataset-relay:problem:"
 Errors: TypeAlias = Mapping[str, list[str]]
 
 
-@dataclass(frozen=True)
-class Upstream:
+class Upstream(NamedTuple):
     """What the platform said: its status, and its body as JSON, as text, or None where it sent none."""
 
     status: int
     body: object
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(NamedTuple):
     """One problem answer; `headers` go beside the body, not into it."""
 
     type: str
@@ -38,7 +36,7 @@ class Problem:
     retryable: bool
     errors: Errors | None = None
     upstream: Upstream | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
 
     @property
     def name(self) -> str:
@@ -80,6 +78,8 @@ class RelayError(Exception):
     title: ClassVar[str]
     status: int
     retryable: bool = False
+    #: How long to wait, where the problem says so by itself.
+    RETRY_AFTER_SECONDS: ClassVar[int | None] = None
 
     def __init__(
         self,
@@ -98,8 +98,12 @@ class RelayError(Exception):
             retryable=self.retryable,
             errors=errors,
             upstream=upstream,
-            headers=headers or {},
+            headers=headers or self._wait(),
         )
+
+    def _wait(self) -> dict[str, str]:
+        seconds = self.RETRY_AFTER_SECONDS
+        return {} if seconds is None else {"Retry-After": str(seconds)}
 
 
 # The sender's side: nothing was sent to a platform.
@@ -221,6 +225,8 @@ class TimeUp(RelayError):
 class ShareFull(RelayError):
     """As many calls to this provider, or large bodies, are under way as this instance allows."""
 
+    RETRY_AFTER_SECONDS: ClassVar[int] = 1
+
     name, title, status, retryable = "busy", "Too many calls under way", 503, True
 
 
@@ -230,9 +236,6 @@ class SecretUnreachable(RelayError):
     RETRY_AFTER_SECONDS: ClassVar[int] = 5
 
     name, title, status, retryable = "secret-unreachable", "A secret can't be had now", 503, True
-
-    def __init__(self, detail: str) -> None:
-        super().__init__(detail, headers={"Retry-After": str(self.RETRY_AFTER_SECONDS)})
 
 
 class SecretUnusable(RelayError):

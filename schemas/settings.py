@@ -3,8 +3,7 @@
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
@@ -15,16 +14,14 @@ from schemas.strict import closest, flatten, matches, one_of
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
-@dataclass(frozen=True)
-class ProviderSettings:
+class ProviderSettings(NamedTuple):
     """A provider's address, without a final slash, and where its token is, if it has one."""
 
     base_url: str
     token: SecretReference | None
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """All settings. Times in seconds, sizes in bytes."""
 
     providers: Mapping[str, ProviderSettings]

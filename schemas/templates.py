@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -36,13 +35,13 @@ class Missing(Failed):
     """A template names what the payload doesn't have."""
 
 
-@dataclass(frozen=True)
 class Template:
     """A compiled template. `native`: it is one `{{ … }}` and nothing else, and keeps its value's own type."""
 
-    source: str
-    native: bool
-    _compiled: CompiledTemplate
+    def __init__(self, source: str, native: bool, compiled: CompiledTemplate) -> None:
+        self.source = source
+        self.native = native
+        self._compiled = compiled
 
     def render(self, variables: Mapping[str, JSON], budget: Budget) -> JSON:
         """What it makes of `variables`, the VARIABLES. Raises Missing, Failed."""

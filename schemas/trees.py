@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import cache
 from typing import Any, TypeAlias
 
 from schemas import templates
@@ -19,8 +20,6 @@ Wrong: TypeAlias = dict[str, list[str]]
 _HEADER = re.compile(r"headers(?:\.|\[['\"])([\w-]+)")
 # The beginning of a text that names the payload.
 _LIKE_A_TEMPLATE = re.compile(r"\A\W*(?:event|headers)[.\[]\w*")
-# Stands for a template that is none: what it would make isn't known either.
-_BROKEN = templates.template("{{ event }}", most=11)
 
 
 def compiled(value: JSON, path: str, most: int, mistakes: Wrong) -> Tree:
@@ -34,12 +33,18 @@ def compiled(value: JSON, path: str, most: int, mistakes: Wrong) -> Tree:
             return templates.template(each, most)
         except Mistake as mistake:
             mistakes.setdefault(place, []).append(str(mistake))
-            return _BROKEN
+            return _broken()
 
     for place in _keys_like_templates(value, path):
         mistakes.setdefault(place, []).append("A key is never a template.")
     made: Tree = _mapped(value, path, leaf)
     return made
+
+
+@cache
+def _broken() -> Template:
+    """Stands for a template that is none: what it would make isn't known either."""
+    return templates.template("{{ event }}", most=11)
 
 
 def _keys_like_templates(value: JSON, path: str) -> Iterator[str]:

@@ -188,7 +188,8 @@ EARLIER = format_datetime(NOW.replace(minute=29), usegmt=True)
 
 
 def outcome(error: RelayError | None = None, *, given: Any = None) -> Outcome[Any]:
-    made = Outcome[Any](Update("apify", "abc", {}), Progress(attempts=1, upstream_status=200))
+    made = Outcome[Any](Update("apify", "abc", {}))
+    made.progress.attempts, made.progress.upstream_status = 1, 200
     made.problem, made.given = error.problem if error else None, given
     return made
 

@@ -1,10 +1,9 @@
 """A call to a platform, as values: what is sent, what comes back, and what that means for the sender."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC
 from email.utils import format_datetime, parsedate_to_datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from schemas.event import EventSchema, Update
 from schemas.problem import (
@@ -30,8 +29,7 @@ _LONGEST_TEXT = 2_000
 _LONGEST_PAGE = 64 * 1024
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """A call to a platform, but for the token; without a `body`, one that only looks."""
 
     method: str
@@ -39,8 +37,7 @@ class Request:
     body: Mapping[str, JSON] | None = None
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What came back: `headers` with lower-case names, `body` as bytes."""
 
     status: int
@@ -48,8 +45,7 @@ class Answer:
     body: bytes
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """A success to hand back: the platform's status, and its JSON; `empty` where it sent none."""
 
     status: int
