@@ -4,7 +4,9 @@ That client takes a quarter of a second and some 27 MB to import, so it is impor
 reference needs it, and never by a function whose secrets are in files or variables.
 """
 
+import gc
 import threading
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from schemas.problem import SecretUnreachable, SecretUnusable
@@ -31,6 +33,7 @@ class SecretManager:
 
         Raises SecretUnreachable where another try may help, else SecretUnusable.
         """
+        _client_class()
         import google_crc32c
         from google.api_core import exceptions
         from google.api_core.retry import Retry, if_exception_type
@@ -65,11 +68,21 @@ class SecretManager:
             return self._client
 
 
-def _build(emulator: str | None) -> "SecretManagerServiceClient":
-    from google.cloud.secretmanager import SecretManagerServiceClient
+@cache
+def _client_class() -> "type[SecretManagerServiceClient]":
+    """The client, imported without the collector, which looked through it for a ninth of the time: all of it stays."""
+    gc.disable()
+    try:
+        from google.cloud.secretmanager import SecretManagerServiceClient
+    finally:
+        gc.enable()
+    gc.freeze()
+    return SecretManagerServiceClient
 
+
+def _build(emulator: str | None) -> "SecretManagerServiceClient":
     if emulator is None:
-        return SecretManagerServiceClient()
+        return _client_class()()
     import grpc
     from google.cloud.secretmanager_v1.services.secret_manager_service.transports import (
         SecretManagerServiceGrpcTransport,
@@ -78,7 +91,7 @@ def _build(emulator: str | None) -> "SecretManagerServiceClient":
     # client_options can only speak TLS; a channel of our own need not. It is on this machine, whatever proxy the
     # environment names for the world.
     channel = grpc.insecure_channel(emulator, options=[("grpc.enable_http_proxy", 0)])
-    return SecretManagerServiceClient(transport=SecretManagerServiceGrpcTransport(channel=channel))
+    return _client_class()(transport=SecretManagerServiceGrpcTransport(channel=channel))
 
 
 def _reason(error: Any) -> str:

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import cores, growth, in_flight, memory, start, throughput
+from tests.benchmarks import cores, growth, in_flight, memory, profile, start, throughput
 from tests.benchmarks.ground import Ground, ground, missing
 
 #: As deployed.
@@ -41,6 +41,7 @@ def main(arguments: Sequence[str]) -> int:
         "cores": (lambda on: cores.measure(on, 1 if asked.quick else 8, THREADS), cores.lines),
         "start": (lambda on: start.measure(on, 1 if asked.quick else 15, THREADS), start.lines),
         "memory": (lambda on: memory.measure(on, 1_000 if asked.quick else 100_000, THREADS), memory.lines),
+        "profile": (lambda on: profile.measure(on, 1 if asked.quick else 20, THREADS), profile.lines),
         "growth": (lambda on: growth.measure(on, 1 if asked.quick else 3, THREADS), growth.lines),
     }
     if unknown := set(asked.only) - set(parts):
