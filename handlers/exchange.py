@@ -44,7 +44,7 @@ class Exchange:
     #: An exception that nobody expected.
     fault: Exception | None = None
 
-    def __init__(self, request: Request, headers: Mapping[str, str], delivery: str) -> None:
+    def __init__(self, request: Request, headers: Mapping[str, str], delivery: str | None) -> None:
         """`headers` are the request's by lower-case name; `delivery` names it in the answer and the log."""
         self.request = request
         self.headers = headers

@@ -103,6 +103,8 @@ def trace_fields(headers: Mapping[str, str], project: str | None) -> dict[str, A
 
     https://www.w3.org/TR/trace-context/, https://cloud.google.com/trace/docs/trace-context
     """
+    if not ("traceparent" in headers or "x-cloud-trace-context" in headers):
+        return {}
     if found := _TRACEPARENT.fullmatch(headers.get("traceparent", "").strip()):
         trace, span, sampled = found[1], found[2], bool(int(found[3], 16) & 1)
     elif found := _CLOUD_TRACE.fullmatch(headers.get("x-cloud-trace-context", "").strip()):

@@ -89,8 +89,7 @@ class Receiver:
     def __call__(self, request: Request) -> Reply:
         """Answers `request`; whatever goes wrong is an answer too, and a line in the log."""
         headers = headers_of(request)
-        named = events.printable_id(senders.standard_id(headers))
-        exchange = Exchange(request, headers, delivery=named or str(uuid.uuid4()))
+        exchange = Exchange(request, headers, delivery=events.printable_id(senders.standard_id(headers)))
         problem: Problem | None = None
         try:
             response = self._route(request)(exchange)
@@ -104,6 +103,7 @@ class Receiver:
         if problem:
             exchange.outcome = exchange.outcome or ("failed" if problem.status >= 500 else "rejected")
             response = problem_response(problem)
+        exchange.delivery = exchange.delivery or str(uuid.uuid4())
         response.headers["Relay-Delivery"] = exchange.delivery
         unread = not is_out_of_the_way(exchange, self._patience)
         if unread:

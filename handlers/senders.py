@@ -158,4 +158,6 @@ def _text(value: JSON) -> str | None:
 
 
 def _printable(text: str) -> str:
-    return "".join(each for each in text if " " <= each <= "~").strip()[:_LONGEST_ID].rstrip()
+    if not (text.isascii() and text.isprintable()):
+        text = "".join(each for each in text if " " <= each <= "~")
+    return text.strip()[:_LONGEST_ID].rstrip()

@@ -14,7 +14,8 @@ from schemas.reference import SecretReference
 from schemas.strict import StrictSchema, flatten, matches, one_of
 from schemas.strict_json import JSON, parse_object
 
-_EVENT_ID = r"[\x20-\x7e]{1,200}"
+_LONGEST_ID = 200
+_EVENT_ID = rf"[\x20-\x7e]{{1,{_LONGEST_ID}}}"
 _BROKEN = "The event breaks a rule; errors names each field and its rule."
 # RFC 3339, section 5.6, with any number of digits behind the second.
 _TIMESTAMP = r"([0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
@@ -45,7 +46,8 @@ def printable_id(text: str | None) -> str | None:
 
     Without the spaces at its ends: a header, which the name is to stand in, loses them on its way.
     """
-    return text.strip(" ") or None if text is not None and re.fullmatch(_EVENT_ID, text) else None
+    is_right = text is not None and len(text) <= _LONGEST_ID and text.isascii() and text.isprintable()
+    return text.strip(" ") or None if text and is_right else None
 
 
 def _on_the_calendar(text: str) -> None:
