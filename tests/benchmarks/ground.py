@@ -21,6 +21,8 @@ from tests.hooks import written as hooks_file
 #: they share it, and the figures say nothing.
 CORES = sorted(os.sched_getaffinity(0))
 OWN, OTHERS = CORES[:1], CORES[-1:]
+#: Of platforms.
+KINDS = ("http", "https", "slow")
 FLOORS = Path(__file__).parent / "floors"
 #: Where the modules are, in Debian, that nginx loads when it starts.
 _ECHO = Path("/usr/lib/nginx/modules/ngx_http_echo_module.so")
@@ -215,7 +217,10 @@ def ground(python: str = sys.executable) -> Iterator[Ground]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         certificate = signed_for(folder, "127.0.0.1", hours=24)
-        ports = {kind: free_port() for kind in ("http", "https", "slow")}
+        free: set[int] = set()
+        while len(free) < len(KINDS):
+            free.add(free_port())
+        ports = dict(zip(KINDS, free, strict=True))
         answers = {"record": _quoted(_RECORD), "done": _quoted(_DONE)}
         text = _NGINX.format(folder=folder, certificate=certificate, echo=_ECHO, **ports, **answers)
         (folder / "nginx.conf").write_text(text)
