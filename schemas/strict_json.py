@@ -25,7 +25,9 @@ _STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 # Before each value but the first of all stands one of these.
 _SEPARATORS = (b",", b"[", b"{")
 _STRING_OR_SEPARATOR = re.compile(rb"%b|[,\[{]" % _STRING.pattern.encode(), re.DOTALL)
-_BRACKET = re.compile(r"[\[\]{}]")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_ALIKE = bytes.maketrans(b"{}", b"[]")
+_OPENING = ord("[")
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 # A double holds every number whose text is this short, whatever its digits.
 _SAFE_INT_LENGTH = 300
@@ -76,7 +78,7 @@ def _parse(raw: bytes, *, unique_keys: bool) -> JSON:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise NotJSON(f"The body is not UTF-8 (byte {error.start}).") from None
-    if _deeper_than(text, MAX_DEPTH):
+    if _deeper_than(raw, MAX_DEPTH):
         raise NotJSON(f"The body is nested deeper than {MAX_DEPTH} levels.")
     if text.startswith("\ufeff"):
         raise NotJSON("The body begins with a byte order mark (BOM).")
@@ -92,13 +94,23 @@ def _parse(raw: bytes, *, unique_keys: bool) -> JSON:
     return value
 
 
-def _deeper_than(text: str, limit: int) -> bool:
+def _deeper_than(raw: bytes, limit: int) -> bool:
     """Whether brackets outside strings nest deeper than `limit`; looked at before json's own recursion."""
-    if text.count("{") + text.count("[") <= limit:
+    if raw.count(b"{") + raw.count(b"[") <= limit:
         return False
+    # What stands outside strings is every other piece between quotes, once those that are escaped are gone.
+    pieces = raw.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2]
+    brackets = left = b"".join(pieces).translate(_ALIKE, _NO_BRACKETS)
+    # Each round takes the innermost away: the whole, if it closes as it opens, in as many rounds as it has levels.
+    for _ in range(limit):
+        before, left = len(left), left.replace(b"[]", b"")
+        if not left:
+            return False
+        if len(left) == before:
+            break
     depth = 0
-    for bracket in _BRACKET.findall(_STRING.sub("", text)):
-        if bracket in "[{":
+    for bracket in brackets:
+        if bracket == _OPENING:
             depth += 1
             if depth > limit:
                 return True

@@ -108,9 +108,38 @@ def nested(levels: int, opening: str = "[", closing: str = "]") -> bytes:
 
 def test_depth_on_each_side_of_the_limit() -> None:
     assert parse_object(nested(MAX_DEPTH))
-    for too_deep in (nested(MAX_DEPTH + 1), nested(100_000), b'{"a":' * 70 + b"1" + b"}" * 70, b"[" * 1_000_000):
+    crossed = b"[" * 70 + b"}]" * 70
+    unclosed = b"[" * 40 + b"[]," * 100 + b"[" * 30
+    for too_deep in (
+        nested(MAX_DEPTH + 1), nested(100_000), b'{"a":' * 70 + b"1" + b"}" * 70, b"[" * 1_000_000, crossed, unclosed,
+    ):  # fmt: skip
         with pytest.raises(NotJSON, match="nested deeper than 64"):
             parse_object(too_deep)
+
+
+def levels(value: Any) -> int:
+    if isinstance(value, dict | list):
+        return 1 + max(map(levels, value.values() if isinstance(value, dict) else value), default=0)
+    return 0
+
+
+BRACKETS = st.text(alphabet='[]{}"\\ü', max_size=8)
+
+
+@given(
+    st.recursive(BRACKETS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(BRACKETS, inner, max_size=3)),
+    st.integers(MAX_DEPTH - 8, MAX_DEPTH + 1),
+    st.booleans(),
+)
+def test_levels_are_counted_whatever_stands_in_strings(value: Any, around: int, is_list: bool) -> None:
+    for _ in range(around):
+        value = [value, "]"] if is_list else {'"{': value}
+    raw = json.dumps(value, ensure_ascii=False).encode()
+    if levels(value) > MAX_DEPTH:
+        with pytest.raises(NotJSON, match="nested deeper"):
+            parse_answer(raw)
+    else:
+        assert parse_answer(raw) == value
 
 
 def test_brackets_in_strings_are_not_levels() -> None:

@@ -3,24 +3,30 @@
     python -m tests.benchmarks [--quick] [--only PART …] [--python PATH] [--write FOLDER]
 
 With --quick everything is measured, but too shortly to mean much. PART is one of those below. PATH is the Python that
-the functions run with. FOLDER gets results.json; nothing is written without it.
+the functions run with. FOLDER gets results.json, and of all that is drawn results.svg; nothing is written without it.
 """
 
 import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import cores, growth, in_flight, memory, profile, start, throughput
+from tests.benchmarks import cores, growth, in_flight, memory, plot, profile, start, throughput
 from tests.benchmarks.ground import Ground, ground, missing
 
 #: As deployed.
 THREADS = 200
+# Asked of the Python that is measured, which may be another than this.
+_VERSIONS = """
+import json, platform
+names = "functions-framework", "gunicorn", "requests", "marshmallow", "httptools"
+print(json.dumps({"python": platform.python_version(), **{name: version(name) for name in names}}))
+"""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -46,12 +52,8 @@ def main(arguments: Sequence[str]) -> int:
     }
     if unknown := set(asked.only) - set(parts):
         parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
-    machine = {
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "cores": os.cpu_count(),
-        **{name: version(name) for name in ("functions-framework", "gunicorn", "requests", "marshmallow", "httptools")},
-    }
+    said = subprocess.run([asked.python, "-c", _VERSIONS], check=True, capture_output=True, text=True)
+    machine = {"system": platform.platform(), "cores": os.cpu_count(), **json.loads(said.stdout)}
     print(", ".join(f"{name} {value}" for name, value in machine.items()), flush=True)
     found: dict[str, Any] = {"machine": machine}
     with ground(asked.python) as on:
@@ -60,7 +62,10 @@ def main(arguments: Sequence[str]) -> int:
             found[name] = measure(on)
             print("", *lines(found[name]), sep="\n", flush=True)
     if asked.write:
-        asked.write.joinpath("results.json").write_text(f"{json.dumps(found, indent=1)}\n")
+        text = json.dumps(found, indent=1)
+        asked.write.joinpath("results.json").write_text(f"{text}\n")
+        if {"throughput", "profile", "growth"} <= found.keys():
+            plot.draw(asked.write / "results.svg", json.loads(text))
     return 0
 
 

@@ -1,8 +1,8 @@
 """What is sent: signed events of each kind, and the script by which wrk sends them."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,16 @@ HOOKS = {
     )
 }
 
+# https://docs.github.com/webhooks/webhook-events-and-payloads#delivery-headers
+_GITHUB = {
+    "User-Agent": "GitHub-Hookshot/1d2c3f4",
+    "X-GitHub-Delivery": "6f2b8c1e-c7a0-11f0-9d4e-3b7f5a2c9e10",
+    "X-GitHub-Event": "workflow_run",
+    "X-GitHub-Hook-ID": "510283746",
+    "X-GitHub-Hook-Installation-Target-ID": "81204",
+    "X-GitHub-Hook-Installation-Target-Type": "repository",
+}
+
 _SCRIPT = """
 local requests, turn = {}, 0
 init = function()
@@ -52,6 +62,8 @@ class Sent:
     body: bytes
     sender: str
     secret: str
+    #: What the sender's own requests have beside the proof.
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def native(secret: str) -> list[Sent]:
@@ -73,7 +85,7 @@ def native(secret: str) -> list[Sent]:
 def hooked(name: str = "build", **more: Any) -> list[Sent]:
     """A sender's own payload, GitHub's, with `more` in it."""
     body = json.dumps({**payloads.github_workflow(), **more}).encode()
-    return [Sent(f"/hooks/{name}", body, "github", _HOOK_SECRET)]
+    return [Sent(f"/hooks/{name}", body, "github", _HOOK_SECRET, _GITHUB)]
 
 
 def written(path: Path, sent: Sequence[Sent]) -> Path:
@@ -81,7 +93,9 @@ def written(path: Path, sent: Sequence[Sent]) -> Path:
     lines = []
     for number, each in enumerate(sent):
         headers, _ = proven(each.sender, each.secret, each.body, message_id=f"msg-{number}")
-        pairs = ", ".join(f"[ {_lua(name)} ] = {_lua(value)}" for name, value in {**_TYPE, **headers}.items())
+        pairs = ", ".join(
+            f"[ {_lua(name)} ] = {_lua(value)}" for name, value in {**_TYPE, **each.headers, **headers}.items()
+        )
         lines.append(f"{{{_lua(each.path)}, {{{pairs}}}, {_lua(each.body.decode())}}},\n")
     path.write_text(f"local events = {{\n{''.join(lines)}}}\n{_SCRIPT}")
     return path

@@ -128,16 +128,19 @@ class Ground:
 
     def settings(self, kind: str, threads: int, hooks: Mapping[str, Any] | None = None, **more: str) -> dict[str, str]:
         """What a function needs, a floor or ours, to call the platforms of this `kind`."""
-        configured = {"RELAY_CONFIG": hooks_file(self.folder, dict(hooks)), **VARIABLES} if hooks else {}
         return {
             **self.cloud.settings(),
             **self.platforms(kind),
             "APIFY": self.cloud.apify_token,
             "SECRET": self.cloud.relay_secret,
             "THREADS": str(threads),
-            **configured,
+            **(self.hooked(hooks) if hooks else {}),
             **more,
         }
+
+    def hooked(self, hooks: Mapping[str, Any]) -> dict[str, str]:
+        """The settings by which a function has these hooks."""
+        return {"RELAY_CONFIG": hooks_file(self.folder, dict(hooks)), **VARIABLES}
 
     @contextmanager
     def function(

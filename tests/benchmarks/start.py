@@ -12,7 +12,7 @@ from typing import Any
 
 from deploy.local.cloud import Function, free_port, secret_name
 from deploy.local.signing import proven
-from tests.benchmarks.events import native
+from tests.benchmarks.events import HOOKS, native
 from tests.benchmarks.ground import OWN, Ground
 
 # What can't be avoided, timed where a bare function's imports are done already: the libraries that any update goes
@@ -52,6 +52,7 @@ def measure(ground: Ground, rounds: int, threads: int) -> dict[str, Any]:
         "answer": (settings, "answer"),
         "forward": (settings, "forward"),
         "variables": (in_variables, None),
+        "with_a_hook": (in_variables | ground.hooked(HOOKS), None),
         "secret_manager": (settings, None),
     }
     times: dict[str, list[float]] = {name: [] for name in (*subjects, "libraries", "client_import", "fetch")}
@@ -105,12 +106,13 @@ def _timed(ground: Ground, program: str, *arguments: str) -> list[float]:
 
 def lines(found: dict[str, Any]) -> list[str]:
     """The figures, as text."""
-    bare, forward, plain, managed = (found[name] for name in ("answer", "forward", "variables", "secret_manager"))
-    libraries, client, fetch = (found[name] for name in ("libraries", "client_import", "fetch"))
+    bare, forward, plain, hook = (found[name] for name in ("answer", "forward", "variables", "with_a_hook"))
+    managed, libraries, client = (found[name] for name in ("secret_manager", "libraries", "client_import"))
+    fetch = found["fetch"]
     with_libraries, with_client = bare + libraries, bare + client + fetch
     return [
         f"start to first answer: bare {bare} ms, bare forward {forward} ms",
-        f"start to first update, secrets in variables: {plain} ms",
+        f"start to first update, secrets in variables: {plain} ms; with a hook in relay.yaml {hook} ms",
         f"  {plain / bare:.2f} × bare, {plain / forward:.2f} × bare forward",
         f"  {plain / with_libraries:.2f} × {with_libraries:.1f} ms: bare, and {libraries} ms to import the libraries",
         f"start to first update, secrets in Secret Manager: {managed} ms",

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 from matplotlib.figure import Figure
 
+from tests.drawing import save
 from tests.soak.senders import Answered
 
 
@@ -46,7 +46,4 @@ def draw(
         axes.grid(alpha=0.3)
         axes.legend(loc="upper right")
     above.set_title("dotted: the function was restarted (gray) or killed (red)", fontsize=9)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Text stays text: smaller, and it can be searched. Nothing in the file changes but what is drawn.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "soak"}):
-        figure.savefig(path, metadata={"Date": None})
+    save(figure, path)
