@@ -19,7 +19,7 @@ _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 def may_be_large(exchange: Exchange) -> bool:
     """Whether the body is large, or comes in chunks, without saying how long it is."""
-    return (exchange.request.content_length or 0) > _SMALL_BYTES or "transfer-encoding" in exchange.headers
+    return (exchange.length or 0) > _SMALL_BYTES or "transfer-encoding" in exchange.headers
 
 
 def read_body(exchange: Exchange, limit: int, patience: Patience) -> bytes:
@@ -27,8 +27,8 @@ def read_body(exchange: Exchange, limit: int, patience: Patience) -> bytes:
 
     Raises TooLarge, having read no more; NotJSON: it ends early; BodyTooSlow: it takes longer than `patience`.
     """
-    request = exchange.request
-    if (request.content_length or 0) > limit:
+    request, length = exchange.request, exchange.length
+    if (length or 0) > limit:
         raise _too_large(limit)
     exchange.body_is_begun = True
     # Without a length werkzeug stops reading at this, in silence: one byte more than allowed tells.
@@ -44,7 +44,7 @@ def read_body(exchange: Exchange, limit: int, patience: Patience) -> bytes:
     if len(body) > limit:
         raise _too_large(limit)
     exchange.body_is_read, exchange.body_bytes = True, len(body)
-    if request.content_length not in (None, len(body)):
+    if length not in (None, len(body)):
         raise NotJSON("The body is shorter than its Content-Length.")
     return body
 
@@ -56,7 +56,7 @@ def _too_large(limit: int) -> TooLarge:
 def is_out_of_the_way(exchange: Exchange, patience: Patience) -> bool:
     """Whether nothing is left of the body: a small one that nobody wanted is read, so that the connection can go on."""
     request = exchange.request
-    length = request.content_length or 0
+    length = exchange.length or 0
     if exchange.body_is_read or not (length or "transfer-encoding" in exchange.headers):
         return True
     if exchange.body_is_begun or length > _SMALL_BYTES:

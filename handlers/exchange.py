@@ -4,6 +4,7 @@ import logging
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from flask import Request
@@ -48,6 +49,8 @@ class Exchange:
         """`headers` are the request's by lower-case name; `delivery` names it in the answer and the log."""
         self.request = request
         self.headers = headers
+        #: What the request says of its body's length, in bytes.
+        self.length = request.content_length
         self.delivery = delivery
         self.started = time.monotonic()
         self.progress = Progress()
@@ -93,7 +96,7 @@ class Exchange:
             "httpRequest": {
                 "requestMethod": self.request.method,
                 "requestUrl": path,
-                "requestSize": str(self.body_bytes or self.request.content_length or 0),
+                "requestSize": str(self.body_bytes or self.length or 0),
                 "status": status,
                 "latency": f"{seconds:.6f}s",
             },
@@ -111,11 +114,17 @@ class Exchange:
 def headers_of(request: Request) -> dict[str, str]:
     """The request's headers by lower-case name, from where WSGI has them (PEP 3333)."""
     environ = request.environ
-    headers = {name[5:].replace("_", "-").lower(): value for name, value in environ.items() if name.startswith("HTTP_")}
+    headers = {_header(name): value for name, value in environ.items() if name.startswith("HTTP_")}
     for name in ("CONTENT_TYPE", "CONTENT_LENGTH"):
         if environ.get(name):
-            headers[name.replace("_", "-").lower()] = environ[name]
+            headers[_header(name)] = environ[name]
     return headers
+
+
+@lru_cache(maxsize=256)
+def _header(name: str) -> str:
+    """The header that WSGI has under `name`; mostly one of the few that there were before."""
+    return name.removeprefix("HTTP_").replace("_", "-").lower()
 
 
 def _joined(names: Iterable[str]) -> str | None:

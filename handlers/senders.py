@@ -3,8 +3,9 @@
 One row a sender. What they send is compiled from their own documentation; each row has its address.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from operator import itemgetter
 from typing import NamedTuple
 
 from handlers.proofs import Authorization, Incoming, Plain, Proof, QueryToken
@@ -14,6 +15,7 @@ from schemas.strict_json import JSON, at
 #: Headers that carry a credential, whoever the sender is; a template sees neither these nor those of any proof.
 _CREDENTIAL_HEADERS = frozenset({"authorization", "proxy-authorization", "x-serverless-authorization", "cookie"})
 _LONGEST_ID = 200
+_STANDARD_IDS = {f"{each}-id": f"{each}-signature" for each in StandardWebhooks().spellings}
 
 
 class Sender(NamedTuple):
@@ -130,9 +132,9 @@ def visible_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 def standard_id(headers: Mapping[str, str]) -> str | None:
     """The id that Standard Webhooks headers give to a delivery, if any. `headers` have lower-case names."""
+    given = [(signature in headers, named) for each, signature in _STANDARD_IDS.items() if (named := headers.get(each))]
     # Where both are there, that of the spelling that is signed.
-    spellings = sorted(("webhook", "svix"), key=lambda each: f"{each}-signature" not in headers)
-    return next((named for each in spellings if (named := headers.get(f"{each}-id"))), None)
+    return max(given, key=itemgetter(0))[1] if given else None
 
 
 def delivery_id(name: str, headers: Mapping[str, str], payload: JSON = None) -> str | None:
@@ -140,9 +142,14 @@ def delivery_id(name: str, headers: Mapping[str, str], payload: JSON = None) -> 
 
     `headers` have lower-case names.
     """
-    sender = SENDERS[name]
-    own = [*(headers.get(each) for each in sender.id_headers), _composite(payload, sender.id_fields)]
-    return next((printable for each in (*own, standard_id(headers)) if each and (printable := _printable(each))), None)
+    names = _names(SENDERS[name], headers, payload)
+    return next((printable for each in names if each and (printable := _printable(each))), None)
+
+
+def _names(sender: Sender, headers: Mapping[str, str], payload: JSON) -> Iterator[str | None]:
+    yield from map(headers.get, sender.id_headers)
+    yield _composite(payload, sender.id_fields)
+    yield standard_id(headers)
 
 
 def _composite(payload: JSON, paths: tuple[str, ...]) -> str | None:

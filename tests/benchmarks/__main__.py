@@ -24,6 +24,7 @@ THREADS = 200
 # Asked of the Python that is measured, which may be another than this.
 _VERSIONS = """
 import json, platform
+from importlib.metadata import version
 names = "functions-framework", "gunicorn", "requests", "marshmallow", "httptools"
 print(json.dumps({"python": platform.python_version(), **{name: version(name) for name in names}}))
 """
