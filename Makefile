@@ -32,7 +32,8 @@ soak: .venv/dev  ## MINUTES=n of mixed senders and faults at random; nothing may
 	@$(BIN)/python -m tests.soak $(or $(MINUTES),1) $(if $(SEED),--seed $(SEED)) $(if $(PLOT),--plot $(PLOT))
 
 bench: .venv/bench/done  ## what an event, a start and a megabyte cost, beside what can't be avoided
-	@$(BIN)/python -m tests.benchmarks --python $(CURDIR)/.venv/bench/bin/python --write tests/benchmarks $(BENCH_ARGS)
+	@$(BIN)/python -m tests.benchmarks --python $(CURDIR)/.venv/bench/bin/python $(or $(BENCH_ARGS),--write tests/benchmarks)
+	@$(if $(BENCH_ARGS),,$(BIN)/python -m tests.benchmarks.report)
 
 lint: .venv/dev  ## ruff and mypy
 	@echo "== ruff"

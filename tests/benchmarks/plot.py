@@ -6,14 +6,10 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tests.benchmarks.throughput import SUBJECTS, ratio
 from tests.drawing import save
 
-_BARS = {
-    "answer": ("bare answer", "0.85"),
-    "forward": ("bare forward", "0.65"),
-    "native": ("native event", "tab:blue"),
-    "hook": ("GitHub hook", "tab:orange"),
-}
+_COLORS = {"answer": "0.85", "forward": "0.65", "native": "tab:blue", "forward_hook": "0.65", "hook": "tab:orange"}
 _AXES = {"hooks": "hooks configured", "kilobytes": "payload, kB", "updates": "updates an event"}
 
 
@@ -39,25 +35,26 @@ def draw(path: Path, found: dict[str, Any]) -> None:
 
 def _draw_throughput(axes: Axes, found: dict[str, Any]) -> None:
     places = list(found)
-    for position, (name, (label, color)) in enumerate(_BARS.items()):
+    for position, (name, (label, _)) in enumerate(SUBJECTS.items()):
         heights = [found[place][name]["per_second"] for place in places]
-        at = [number + (position - 1.5) * 0.2 for number in range(len(places))]
-        bars = axes.bar(at, heights, 0.18, label=label, color=color)
-        ratios = [each / found[place]["forward"]["per_second"] for each, place in zip(heights, places, strict=True)]
-        axes.bar_label(bars, [f"{each:.2f}×" for each in ratios], fontsize=7)
+        at = [number + (position - 2) * 0.18 for number in range(len(places))]
+        bars = axes.bar(at, heights, 0.16, label=label, color=_COLORS[name])
+        axes.bar_label(bars, [f"{ratio(found[place], name):.2f}" for place in places], fontsize=6)
     axes.set_xticks(range(len(places)), [place.replace(", ", "\n") for place in places])
     axes.set_xlabel("platforms, connections")
     axes.set_ylabel("events a second, one core")
-    axes.legend(loc="upper right", fontsize=8, ncols=4)
+    axes.set_title("above each: times the bare forward of the same events", fontsize=9)
+    axes.legend(loc="upper right", fontsize=8, ncols=5)
     axes.margins(y=0.25)
 
 
 def _draw_profile(axes: Axes, found: dict[str, Any]) -> None:
     stages = list(dict.fromkeys(stage for each in found.values() for stage in each))[::-1]
     for position, name in enumerate(found):
-        label, color = _BARS[name]
         at = [number + (0.5 - position) * 0.4 for number in range(len(stages))]
-        bars = axes.barh(at, [found[name].get(stage, 0) for stage in stages], 0.36, label=label, color=color)
+        bars = axes.barh(
+            at, [found[name].get(stage, 0) for stage in stages], 0.36, label=SUBJECTS[name][0], color=_COLORS[name]
+        )
         axes.bar_label(bars, fontsize=7, padding=2)
     axes.set_yticks(range(len(stages)), stages, fontsize=8)
     axes.set_xlabel("µs of CPU an event")

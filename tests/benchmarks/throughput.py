@@ -9,6 +9,14 @@ from tests.benchmarks.ground import Ground, Load
 
 CONNECTIONS = (1, 8, 64)
 KINDS = ("http", "https")
+#: What is compared, and with which of them; the forwards hand on what the events of ours hold.
+SUBJECTS = {
+    "answer": ("bare answer", "forward"),
+    "forward": ("bare forward", "forward"),
+    "native": ("native event", "forward"),
+    "forward_hook": ("the same, GitHub's payload", "forward_hook"),
+    "hook": ("GitHub hook", "forward_hook"),
+}
 
 
 def measure(ground: Ground, rounds: int, seconds: int, threads: int) -> dict[str, Any]:
@@ -26,6 +34,7 @@ def measure(ground: Ground, rounds: int, seconds: int, threads: int) -> dict[str
                 "answer": (floors["answer"], events),
                 "forward": (floors["forward"], events),
                 "native": (ours, events),
+                "forward_hook": (floors["forward"], hooked()),
                 "hook": (ours, hooked()),
             }
             for running, sent in subjects.values():
@@ -49,14 +58,17 @@ def _summed(loads: list[Load]) -> dict[str, float]:
     }
 
 
+def ratio(subjects: dict[str, Any], name: str) -> float:
+    """What the subject `name` did, beside the bare forward of the same events."""
+    done, floor = subjects[name]["per_second"], subjects[SUBJECTS[name][1]]["per_second"]
+    return float(done / floor)
+
+
 def lines(found: dict[str, Any]) -> list[str]:
     """The figures, as a table."""
-    said = [
-        f"{'platforms, connections':<24}" + "".join(f"{name:>17}" for name in ("answer", "forward", "native", "hook"))
-    ]
+    said = [f"{'platforms, connections':<24}" + "".join(f"{name:>17}" for name in SUBJECTS)]
     for place, subjects in found.items():
-        floor = subjects["forward"]["per_second"]
-        cells = [f"{each['per_second']:>8.0f} ({each['per_second'] / floor:4.2f}x)" for each in subjects.values()]
+        cells = [f"{subjects[name]['per_second']:>8.0f} ({ratio(subjects, name):4.2f}x)" for name in SUBJECTS]
         said.append(f"{place:<24}" + "".join(f"{cell:>17}" for cell in cells))
         failed = {name: each["failed"] for name, each in subjects.items() if each["failed"]}
         if failed:
