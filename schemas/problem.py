@@ -90,6 +90,7 @@ class RelayError(Exception):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
+        wait = self.RETRY_AFTER_SECONDS
         self.problem = Problem(
             type=TYPE_PREFIX + self.name,
             title=self.title,
@@ -98,12 +99,8 @@ class RelayError(Exception):
             retryable=self.retryable,
             errors=errors,
             upstream=upstream,
-            headers=headers or self._wait(),
+            headers=headers or ({} if wait is None else {"Retry-After": str(wait)}),
         )
-
-    def _wait(self) -> dict[str, str]:
-        seconds = self.RETRY_AFTER_SECONDS
-        return {} if seconds is None else {"Retry-After": str(seconds)}
 
 
 # The sender's side: nothing was sent to a platform.
