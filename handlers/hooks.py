@@ -1,8 +1,8 @@
 """What an event of a sender's own means: a payload and a hook in, updates out. Pure."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple
 
 from schemas.bounds import Budget, Failed, TooMuch, as_text
 from schemas.config import Hook
@@ -16,7 +16,8 @@ from schemas.trees import Wrong, rendered
 _BROKEN = "What the hook makes of this event breaks a rule; errors names each field and its rule."
 
 
-class Ignored(NamedTuple):
+@dataclass(frozen=True)
+class Ignored:
     """An event that the hook has nothing to do with; `is_odd` where that may be a mistake in the hook."""
 
     why: str

@@ -25,7 +25,8 @@ _STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 # Before each value but the first of all stands one of these.
 _SEPARATORS = (b",", b"[", b"{")
 _STRING_OR_SEPARATOR = re.compile(rb"%b|[,\[{]" % _STRING.pattern.encode(), re.DOTALL)
-_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_PLAIN = bytes(set(range(256)) - set(b'[]{}"'))
+_PLAIN_STRING = re.compile(rb'"[^"]*+"?')
 _ALIKE = bytes.maketrans(b"{}", b"[]")
 _OPENING = ord("[")
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -98,11 +99,11 @@ def _deeper_than(raw: bytes, limit: int) -> bool:
     """Whether brackets outside strings nest deeper than `limit`; looked at before json's own recursion."""
     if raw.count(b"{") + raw.count(b"[") <= limit:
         return False
-    # What stands outside strings is every other piece between quotes, once those that are escaped are gone.
-    pieces = raw.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2]
-    brackets = left = b"".join(pieces).translate(_ALIKE, _NO_BRACKETS)
+    # Brackets and quotes, as JSON has them; a pair of quotes with nothing between them opens and closes nothing.
+    plain = raw.replace(rb"\\", b"").replace(rb"\"", b"").translate(_ALIKE, _PLAIN).replace(b'""', b"")
+    brackets = left = _PLAIN_STRING.sub(b"", plain)
     # Each round takes the innermost away: the whole, if it closes as it opens, in as many rounds as it has levels.
-    for _ in range(limit):
+    for _ in range(limit if brackets.count(b"[") == brackets.count(b"]") else 0):
         before, left = len(left), left.replace(b"[]", b"")
         if not left:
             return False

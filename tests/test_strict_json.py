@@ -2,6 +2,7 @@
 
 import json
 import math
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -187,6 +188,19 @@ def test_an_answer_has_so_many_values_and_no_more() -> None:
     # What stands in text is none.
     text = '[{,\\"' * most
     assert parse_answer(json.dumps([text]).encode()) == [text]
+
+
+@pytest.mark.parametrize("tail", [b'"', b'"ab"', b'"[]"[]', b'<a href="x1">y2</a>', b"[", b"\\"])
+def test_to_count_levels_takes_no_more_room_than_a_few_copies(tail: bytes) -> None:
+    raw = b"[]" * 65 + tail * (1_000_000 // len(tail))
+    tracemalloc.start()
+    try:
+        with pytest.raises(NotJSON):
+            parse_answer(raw)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 6 * len(raw)
 
 
 def test_what_is_closed_before_it_is_opened_takes_no_time() -> None:
