@@ -62,11 +62,11 @@ def main(arguments: Sequence[str]) -> int:
             measure, lines = parts[name]
             found[name] = measure(on)
             print("", *lines(found[name]), sep="\n", flush=True)
-    if asked.write:
-        text = json.dumps(found, indent=1)
-        asked.write.joinpath("results.json").write_text(f"{text}\n")
-        if {"throughput", "profile", "growth"} <= found.keys():
-            plot.draw(asked.write / "results.svg", json.loads(text))
+            if asked.write:
+                text = json.dumps(found, indent=1)
+                asked.write.joinpath("results.json").write_text(f"{text}\n")
+    if asked.write and {"throughput", "profile", "growth"} <= found.keys():
+        plot.draw(asked.write / "results.svg", json.loads(text))
     return 0
 
 

@@ -21,7 +21,7 @@ def measure(ground: Ground, seconds: int, threads: int) -> dict[str, Any]:
         settings = ground.settings("http", threads, WORKERS=str(workers))
         with ground.function(settings, cores=cores) as running:
             sent = native(ground.cloud.relay_secret)
-            running.load(sent, CONNECTIONS, 1, cores=CORES)
+            running.warm_up(sent, CONNECTIONS)
             found[name] = running.load(sent, CONNECTIONS, seconds, cores=CORES).figures()
     return found
 

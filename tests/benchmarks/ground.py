@@ -26,6 +26,8 @@ KINDS = ("http", "https", "slow")
 FLOORS = Path(__file__).parent / "floors"
 #: Where the modules are, in Debian, that nginx loads when it starts.
 _ECHO = Path("/usr/lib/nginx/modules/ngx_http_echo_module.so")
+# Where the log goes, so that nobody waits for a disk.
+_IN_MEMORY = "/dev/shm"
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 _RECORD = {
@@ -171,17 +173,17 @@ class Running:
     function: Function
     log: Path
 
+    def warm_up(self, sent: Sequence[Sent], connections: int, seconds: int = 1) -> None:
+        """Has it take in these events for some seconds that don't count, and longer, if nothing comes in them."""
+        for _ in range(10):
+            if self._loaded(sent, connections, seconds, OTHERS)["answers"]:
+                return
+        raise RuntimeError(f"No answer within {10 * seconds} s.")
+
     def load(self, sent: Sequence[Sent], connections: int, seconds: int, cores: Sequence[int] = OTHERS) -> Load:
         """What it makes of these events, one after the other, over so many connections, for so many seconds."""
-        script = written(self.ground.folder / "senders.lua", sent)
-        command = ["taskset", "-c", ",".join(map(str, cores)), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s"]
         before = self.cpu_seconds()
-        said = subprocess.run(
-            [*command, "--timeout", "10s", "-s", str(script), self.function.url],
-            check=True, capture_output=True, text=True,
-        )  # fmt: skip
-        os.truncate(self.log, 0)
-        seen = json.loads(said.stdout.rsplit("\n", 2)[-2])
+        seen = self._loaded(sent, connections, seconds, cores)
         return Load(
             per_second=seen["answers"] / seen["seconds"],
             p50=seen["p50"],
@@ -190,6 +192,16 @@ class Running:
             failed=seen["failed"],
             cpu_us=(self.cpu_seconds() - before) / seen["answers"] * 1e6,
         )
+
+    def _loaded(self, sent: Sequence[Sent], connections: int, seconds: int, cores: Sequence[int]) -> Any:
+        script = written(self.ground.folder / "senders.lua", sent)
+        command = ["taskset", "-c", ",".join(map(str, cores)), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s"]
+        said = subprocess.run(
+            [*command, "--timeout", "10s", "-s", str(script), self.function.url],
+            check=True, capture_output=True, text=True,
+        )  # fmt: skip
+        os.truncate(self.log, 0)
+        return json.loads(said.stdout.rsplit("\n", 2)[-2])
 
     def workers(self) -> list[int]:
         """The process ids of the server's workers."""
@@ -217,7 +229,7 @@ def ground(python: str = sys.executable) -> Iterator[Ground]:
     # As an image and the buildpack have it; what was compiled for an older text would be compiled at each start.
     compiled = ["main.py", "handlers", "schemas", str(FLOORS)]
     subprocess.run([python, "-m", "compileall", "-q", *compiled], cwd=ROOT, check=True)
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=_IN_MEMORY if os.access(_IN_MEMORY, os.W_OK) else None) as name:
         folder = Path(name)
         certificate = signed_for(folder, "127.0.0.1", hours=24)
         free: set[int] = set()

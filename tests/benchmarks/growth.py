@@ -36,7 +36,7 @@ def _started(ground: Ground, threads: int, hooks: dict[str, Any]) -> Any:
 
 def _cost(running: Running, seconds: int, **more: Any) -> dict[str, float]:
     sent = hooked(**more)
-    running.load(sent, _CONNECTIONS, 1)
+    running.warm_up(sent, _CONNECTIONS)
     return {**running.load(sent, _CONNECTIONS, seconds).figures(), "bytes": len(sent[0].body)}
 
 

@@ -15,7 +15,7 @@ def measure(ground: Ground, seconds: int, threads: int) -> dict[str, Any]:
         settings = ground.settings("slow", threads, HOOKS)
         with ground.function(settings, floor=floor) as running:
             # All begin at the same moment, which happens once: it is no part of what is measured.
-            running.load(native(ground.cloud.relay_secret), CONNECTIONS, 2)
+            running.warm_up(native(ground.cloud.relay_secret), CONNECTIONS, 2)
             load = running.load(native(ground.cloud.relay_secret), CONNECTIONS, seconds)
             found[name] = {**load.figures(), "megabytes": round(running.resident_megabytes())}
     return found

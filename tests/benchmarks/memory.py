@@ -12,7 +12,7 @@ def measure(ground: Ground, events: int, threads: int) -> dict[str, Any]:
     done, seen = 0, []
     with ground.function(settings) as running:
         # All threads first: each takes some memory when it first has something to do, and keeps it.
-        running.load([*native(ground.cloud.relay_secret), *hooked()], threads, 4)
+        running.warm_up([*native(ground.cloud.relay_secret), *hooked()], threads, 4)
         while done < events:
             seen.append((done, round(running.resident_megabytes(), 1)))
             done += running.load([*native(ground.cloud.relay_secret), *hooked()], 64, 4).answers

@@ -20,7 +20,7 @@ def measure(ground: Ground, seconds: int, threads: int) -> dict[str, Any]:
     found = {}
     for name, sent in (("native", native(ground.cloud.relay_secret)), ("hook", hooked())):
         with ground.function(settings) as running:
-            running.load(sent, _CONNECTIONS, 1)
+            running.warm_up(sent, _CONNECTIONS)
             whole = running.load(sent, _CONNECTIONS, seconds).cpu_us
         own = _sampled(ground, settings, sent, seconds)
         stages = {stage: share * own["cpu_us"] for stage, share in own["shares"].items() if stage != "the measurement"}

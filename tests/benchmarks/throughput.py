@@ -38,7 +38,7 @@ def measure(ground: Ground, rounds: int, seconds: int, threads: int) -> dict[str
                 "hook": (ours, hooked()),
             }
             for running, sent in subjects.values():
-                running.load(sent, 8, 1)
+                running.warm_up(sent, 8)
             for number in CONNECTIONS:
                 loads: dict[str, list[Load]] = {name: [] for name in subjects}
                 for _ in range(rounds):
