@@ -3,7 +3,8 @@
     python -m tests.benchmarks [--quick] [--only PART …] [--python PATH] [--write FOLDER]
 
 With --quick everything is measured, but too shortly to mean much. PART is one of those below. PATH is the Python that
-the functions run with. FOLDER gets results.json, and of all that is drawn results.svg; nothing is written without it.
+the functions run with. FOLDER gets results.json, which keeps what it had of other parts, and results.svg, once it has
+all that is drawn; without it nothing is written.
 """
 
 import argparse
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
         "start": (lambda on: start.measure(on, 1 if asked.quick else 15, THREADS), start.lines),
         "memory": (lambda on: memory.measure(on, 1_000 if asked.quick else 100_000, THREADS), memory.lines),
         "profile": (lambda on: profile.measure(on, 1 if asked.quick else 20, THREADS), profile.lines),
-        "growth": (lambda on: growth.measure(on, 1 if asked.quick else 3, THREADS), growth.lines),
+        "growth": (lambda on: growth.measure(on, rounds, 1 if asked.quick else 2, THREADS), growth.lines),
     }
     if unknown := set(asked.only) - set(parts):
         parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
@@ -57,6 +58,10 @@ def main(arguments: Sequence[str]) -> int:
     machine = {"system": platform.platform(), "cores": os.cpu_count(), **json.loads(said.stdout)}
     print(", ".join(f"{name} {value}" for name, value in machine.items()), flush=True)
     found: dict[str, Any] = {"machine": machine}
+    if asked.write and (before := asked.write / "results.json").exists():
+        kept = json.loads(before.read_text())
+        # Of what isn't measured now, what was measured before, if it was on the same.
+        found = {**kept, **found} if kept["machine"] == machine else found
     with ground(asked.python) as on:
         for name in asked.only or parts:
             measure, lines = parts[name]

@@ -44,8 +44,8 @@ def _draw_throughput(axes: Axes, found: dict[str, Any]) -> None:
     axes.set_xlabel("platforms, connections")
     axes.set_ylabel("events a second, one core")
     axes.set_title("above each: times the bare forward of the same events", fontsize=9)
-    axes.legend(loc="upper right", fontsize=8, ncols=5)
-    axes.margins(y=0.25)
+    axes.legend(loc="upper right", fontsize=8, ncols=3)
+    axes.margins(y=0.3)
 
 
 def _draw_profile(axes: Axes, found: dict[str, Any]) -> None:

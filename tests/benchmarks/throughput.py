@@ -14,7 +14,7 @@ SUBJECTS = {
     "answer": ("bare answer", "forward"),
     "forward": ("bare forward", "forward"),
     "native": ("native event", "forward"),
-    "forward_hook": ("the same, GitHub's payload", "forward_hook"),
+    "forward_hook": ("bare forward, hook's payload", "forward_hook"),
     "hook": ("GitHub hook", "forward_hook"),
 }
 
