@@ -24,6 +24,16 @@ def soon() -> Deadline:
     return Deadline.after(9)
 
 
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """A fetch that nobody waits for goes on, and draws its pauses by chance: beside a test that may not bear it."""
+    yield
+    for thread in threading.enumerate():
+        if "_fetch" in thread.name:
+            thread.join(10)
+            assert not thread.is_alive()
+
+
 @pytest.fixture
 def manager() -> Iterator[SecretManager]:
     started = SecretManager().start()
