@@ -203,6 +203,12 @@ def test_to_count_levels_takes_no_more_room_than_a_few_copies(tail: bytes) -> No
     assert peak < 6 * len(raw)
 
 
+@pytest.mark.parametrize("raw", [b"]" * 70 + b"[" * 70, b"[" + b"[]," * 70, b"[" * 60 + b"[]," * 70, b"[}" * 70])
+def test_what_does_not_close_as_it_opens_is_no_json(raw: bytes) -> None:
+    with pytest.raises(NotJSON, match="not JSON"):
+        parse_answer(raw)
+
+
 def test_what_is_closed_before_it_is_opened_takes_no_time() -> None:
     with pytest.raises(NotJSON, match="not JSON"):
         parse_answer(b"[]" * 40 + b"]" * 5_000_000 + b"[" * 70)
