@@ -126,13 +126,24 @@ class Image:
         return self.folder / "app"
 
     @property
-    def user(self) -> dict[str, Any]:
+    def user(self) -> dict[str, int]:
         """The user of the image, which only root can become."""
         if os.geteuid() != 0:
             return {}
         (text,) = instructions("USER")
         user, group = (int(number) for number in text.split(":"))
-        return {"user": user, "group": group, "extra_groups": []}
+        return {"user": user, "group": group}
+
+    @property
+    def as_user(self) -> list[str]:
+        """What goes before a command that this user runs.
+
+        subprocess could do it itself, but only by a fork of this process, with gRPC's threads in it: one such ended
+        before it had become another program.
+        """
+        if not self.user:
+            return []
+        return ["setpriv", f"--reuid={self.user['user']}", f"--regid={self.user['group']}", "--clear-groups"]
 
     def environ(self, settings: Mapping[str, str]) -> dict[str, str]:
         """ENV, and what is set beside it."""
@@ -146,18 +157,16 @@ class Image:
     ) -> Iterator["Container"]:
         """The image's command, until SIGTERM; it must have ended well by itself. `within` goes before it."""
         (command,) = instructions("CMD")
-        user = {} if within else self.user
         upstream = {"APIFY_BASE_URL": cloud.apify.base_url, "DATA_WORLD_BASE_URL": cloud.data_world.base_url}
         environ = self.environ({"PORT": str(free_port()), **upstream, **settings})
         with (self.folder / "log").open("wb") as log:
             process = subprocess.Popen(
-                [*within, *json.loads(command)],
+                [*(within or self.as_user), *json.loads(command)],
                 cwd=self.app,
                 env=environ,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                **user,
             )
         container = Container(self, process, environ, cloud)
         try:
@@ -189,9 +198,8 @@ class Container:
         """HEALTHCHECK's command, inside."""
         (text,) = instructions("HEALTHCHECK")
         command = json.loads(text.partition("CMD ")[2])
-        done = subprocess.run(
-            command, env=self.environ, capture_output=True, timeout=30, check=False, **self.image.user
-        )
+        command = [*self.image.as_user, *command]
+        done = subprocess.run(command, env=self.environ, capture_output=True, timeout=30, check=False)
         return done.returncode == 0
 
     def wait_until_healthy(self) -> None:
