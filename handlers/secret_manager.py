@@ -33,6 +33,7 @@ class SecretManager:
 
         Raises SecretUnreachable where another try may help, else SecretUnusable.
         """
+        # Before what comes with it.
         _client_class()
         import google_crc32c
         from google.api_core import exceptions

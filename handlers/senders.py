@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from handlers.proofs import Authorization, Incoming, Plain, Proof, QueryToken
 from handlers.signatures import Signature, SignedOrPlain, StandardWebhooks, TimedSignature
+from schemas.event import LONGEST_ID
 from schemas.strict_json import JSON, at
 
 #: Headers that carry a credential, whoever the sender is; a template sees neither these nor those of any proof.
 _CREDENTIAL_HEADERS = frozenset({"authorization", "proxy-authorization", "x-serverless-authorization", "cookie"})
-_LONGEST_ID = 200
 _STANDARD_IDS = {f"{each}-id": f"{each}-signature" for each in StandardWebhooks().spellings}
 
 
@@ -167,4 +167,4 @@ def _text(value: JSON) -> str | None:
 def _printable(text: str) -> str:
     if not (text.isascii() and text.isprintable()):
         text = "".join(each for each in text if " " <= each <= "~")
-    return text.strip()[:_LONGEST_ID].rstrip()
+    return text.strip()[:LONGEST_ID].rstrip()

@@ -30,26 +30,20 @@ def together(updates: Sequence[Update], share: int, carry_out: Callable[[Update,
     Of one provider's no more than `share` are under way at once: an event with more can get through by itself.
     """
 
-    def done(outcome: Outcome[T]) -> None:
-        try:
-            outcome.given = carry_out(outcome.update, outcome.progress)
-        except RelayError as error:
-            outcome.problem = error.problem
-        except Exception as fault:
-            outcome.problem, outcome.fault = Unexpected().problem, fault
-
     def work(waiting: deque[Outcome[T]]) -> None:
         while waiting:
             try:
                 outcome = waiting.popleft()
             except IndexError:
                 return  # somebody else was quicker
-            done(outcome)
+            try:
+                outcome.given = carry_out(outcome.update, outcome.progress)
+            except RelayError as error:
+                outcome.problem = error.problem
+            except Exception as fault:
+                outcome.problem, outcome.fault = Unexpected().problem, fault
 
     outcomes: list[Outcome[T]] = [Outcome(update) for update in updates]
-    if len(outcomes) == 1:
-        done(outcomes[0])
-        return outcomes
     by_provider: defaultdict[str, deque[Outcome[T]]] = defaultdict(deque)
     for each in outcomes:
         by_provider[each.update.provider].append(each)

@@ -14,8 +14,9 @@ from schemas.reference import SecretReference
 from schemas.strict import StrictSchema, flatten, matches, one_of
 from schemas.strict_json import JSON, parse_object
 
-_LONGEST_ID = 200
-_EVENT_ID = rf"[\x20-\x7e]{{1,{_LONGEST_ID}}}"
+#: Of a delivery's name, in characters.
+LONGEST_ID = 200
+_EVENT_ID = rf"[\x20-\x7e]{{1,{LONGEST_ID}}}"
 _BROKEN = "The event breaks a rule; errors names each field and its rule."
 # RFC 3339, section 5.6, with any number of digits behind the second.
 _TIMESTAMP = r"([0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
@@ -46,7 +47,7 @@ def printable_id(text: str | None) -> str | None:
 
     Without the spaces at its ends: a header, which the name is to stand in, loses them on its way.
     """
-    is_right = text is not None and len(text) <= _LONGEST_ID and text.isascii() and text.isprintable()
+    is_right = text is not None and len(text) <= LONGEST_ID and text.isascii() and text.isprintable()
     return text.strip(" ") or None if text and is_right else None
 
 

@@ -65,6 +65,11 @@ class Sent:
     #: What the sender's own requests have beside the proof.
     headers: Mapping[str, str] = field(default_factory=dict)
 
+    def proven(self, message_id: str = "msg-0") -> dict[str, str]:
+        """Its headers, with what proves it now: a proof has five minutes."""
+        proof, _ = proven(self.sender, self.secret, self.body, message_id=message_id)
+        return {**self.headers, **proof}
+
 
 def native(secret: str) -> list[Sent]:
     """Events in our own language, for both platforms in turn."""
@@ -89,13 +94,11 @@ def hooked(name: str = "build", **more: Any) -> list[Sent]:
 
 
 def written(path: Path, sent: Sequence[Sent]) -> Path:
-    """Writes the script that sends these, proven now: a proof has five minutes."""
+    """Writes the script that sends these, proven now."""
     lines = []
     for number, each in enumerate(sent):
-        headers, _ = proven(each.sender, each.secret, each.body, message_id=f"msg-{number}")
-        pairs = ", ".join(
-            f"[ {_lua(name)} ] = {_lua(value)}" for name, value in {**_TYPE, **each.headers, **headers}.items()
-        )
+        headers = {**_TYPE, **each.proven(f"msg-{number}")}
+        pairs = ", ".join(f"[ {_lua(name)} ] = {_lua(value)}" for name, value in headers.items())
         lines.append(f"{{{_lua(each.path)}, {{{pairs}}}, {_lua(each.body.decode())}}},\n")
     path.write_text(f"local events = {{\n{''.join(lines)}}}\n{_SCRIPT}")
     return path

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -106,6 +107,18 @@ class Load:
             "cpu_us": round(self.cpu_us),
             "failed": self.failed,
         }
+
+
+def middle(loads: Sequence[Load]) -> Load:
+    """Of several loads the medians, and what came and failed in them all."""
+    return Load(
+        per_second=statistics.median(each.per_second for each in loads),
+        p50=statistics.median(each.p50 for each in loads),
+        p99=statistics.median(each.p99 for each in loads),
+        answers=sum(each.answers for each in loads),
+        failed=sum(each.failed for each in loads),
+        cpu_us=statistics.median(each.cpu_us for each in loads),
+    )
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tests.benchmarks.events import HOOKS, hooked
-from tests.benchmarks.ground import Ground, Running
+from tests.benchmarks.ground import Ground, Running, middle
 from tests.hooks import hook, update
 
 NUMBERS = {"hooks": (1, 100, 1000), "kilobytes": (1, 25, 250), "updates": (1, 5, 20)}
@@ -11,7 +11,7 @@ _CONNECTIONS = 8
 
 
 def measure(ground: Ground, rounds: int, seconds: int, threads: int) -> dict[str, Any]:
-    """By what grows, and how far: microseconds of CPU for an event, as in the median of the rounds."""
+    """By what grows, and how far: microseconds of CPU for an event, medians of the rounds."""
     found: dict[str, Any] = {}
     for number in NUMBERS["hooks"]:
         hooks = {**{f"build-{each}": HOOKS["build"] for each in range(number - 1)}, **HOOKS}
@@ -38,8 +38,7 @@ def _cost(running: Running, rounds: int, seconds: int, **more: Any) -> dict[str,
     sent = hooked(**more)
     running.warm_up(sent, _CONNECTIONS)
     loads = [running.load(sent, _CONNECTIONS, seconds) for _ in range(rounds)]
-    middle = sorted(loads, key=lambda load: load.cpu_us)[rounds // 2]
-    return {**middle.figures(), "failed": sum(load.failed for load in loads), "bytes": len(sent[0].body)}
+    return {**middle(loads).figures(), "bytes": len(sent[0].body)}
 
 
 def lines(found: dict[str, Any]) -> list[str]:

@@ -6,7 +6,6 @@ import subprocess
 from typing import Any
 
 from deploy.local.cloud import ROOT
-from deploy.local.signing import proven
 from tests.benchmarks.events import HOOKS, Sent, hooked, native
 from tests.benchmarks.ground import OWN, Ground
 
@@ -30,10 +29,7 @@ def measure(ground: Ground, seconds: int, threads: int) -> dict[str, Any]:
 
 
 def _sampled(ground: Ground, settings: dict[str, str], sent: list[Sent], seconds: int) -> dict[str, Any]:
-    events = [
-        (each.path, {**each.headers, **proven(each.sender, each.secret, each.body)[0]}, each.body.decode())
-        for each in sent
-    ]
+    events = [(each.path, each.proven(), each.body.decode()) for each in sent]
     command = ["taskset", "-c", ",".join(map(str, OWN)), ground.python, "-m", "tests.benchmarks.sampled"]
     said = subprocess.run(
         command, input=json.dumps({"events": events, "seconds": seconds, "source": str(ROOT / "main.py")}),

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from deploy.local.cloud import Function, free_port, secret_name
-from deploy.local.signing import proven
 from tests.benchmarks.events import HOOKS, native
 from tests.benchmarks.ground import OWN, Ground
 
@@ -69,9 +68,8 @@ def measure(ground: Ground, rounds: int, threads: int) -> dict[str, Any]:
 
 def _first_answer(ground: Ground, settings: Mapping[str, str], floor: str | None) -> float:
     event = native(ground.cloud.relay_secret)[0]
-    headers, _ = proven(event.sender, event.secret, event.body)
     head = [f"POST {event.path} HTTP/1.1", "Host: relay", "Content-Type: application/json", "Connection: close"]
-    head += [f"{name}: {value}" for name, value in headers.items()]
+    head += [f"{name}: {value}" for name, value in event.proven().items()]
     request = "\r\n".join([*head, f"Content-Length: {len(event.body)}", "", ""]).encode() + event.body
     began = time.perf_counter()
     function = Function(settings, log=subprocess.DEVNULL, command=ground.command(floor), port=free_port())

@@ -1,11 +1,10 @@
 """Answers a second on one core: the whole job beside the floors, in alternating rounds."""
 
-import statistics
 from contextlib import ExitStack
 from typing import Any
 
 from tests.benchmarks.events import HOOKS, hooked, native
-from tests.benchmarks.ground import Ground, Load
+from tests.benchmarks.ground import Ground, Load, middle
 
 CONNECTIONS = (1, 8, 64)
 KINDS = ("http", "https")
@@ -44,18 +43,8 @@ def measure(ground: Ground, rounds: int, seconds: int, threads: int) -> dict[str
                 for _ in range(rounds):
                     for name, (running, sent) in subjects.items():
                         loads[name].append(running.load(sent, number, seconds))
-                found[f"{kind}, {number}"] = {name: _summed(each) for name, each in loads.items()}
+                found[f"{kind}, {number}"] = {name: middle(each).figures() for name, each in loads.items()}
     return found
-
-
-def _summed(loads: list[Load]) -> dict[str, float]:
-    return {
-        "per_second": round(statistics.median(each.per_second for each in loads)),
-        "p50_ms": round(statistics.median(each.p50 for each in loads), 2),
-        "p99_ms": round(statistics.median(each.p99 for each in loads), 2),
-        "cpu_us": round(statistics.median(each.cpu_us for each in loads)),
-        "failed": sum(each.failed for each in loads),
-    }
 
 
 def ratio(subjects: dict[str, Any], name: str) -> float:
