@@ -1,7 +1,7 @@
-"""Dataset Relay: hears a data pipeline finish, and updates the dataset's record on Apify or data.world.
+"""Dataset Relay: a webhook function that updates a dataset's record when a data pipeline finishes.
 
-The only place where the parts are put together, and where the environment is read.
-`python main.py check` looks at relay.yaml instead of serving.
+This module assembles the parts, and it is the only module that reads the environment.
+`python main.py check` checks relay.yaml instead of serving requests.
 """
 
 import gc
@@ -9,86 +9,104 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import flask
 import functions_framework
 from flask import Request, Response
 from werkzeug.exceptions import HTTPException
 
-from handlers import configuration, logs
-from handlers.deliver import Deliverer
+from handlers import logs
+from handlers.app import Relay
+from handlers.delivery.delivery import DeliveryContext
+from handlers.hooks import Config, ConfigError, loader
 from handlers.providers import PROVIDERS
-from handlers.receive import Receiver
+from handlers.secret_store.store import SecretStore, create_fetchers
 from handlers.senders import SENDERS, hidden_headers
-from handlers.tokens import Secrets, fetches
-from schemas.config import Config, ConfigError
+from schemas.secret_reference import ReferenceParser
 from schemas.settings import Settings, SettingsError, read_settings
 
-if TYPE_CHECKING:
-    from schemas.relay_yaml import Reader
-
-_SCHEMAS = {name: provider.EVENT for name, provider in PROVIDERS.items()}
+_FOLDER = Path(__file__).parent
+_OPENAPI_FILE = "deploy/openapi.json"
 
 
-def read(environ: Mapping[str, str], *, elsewhere: bool = False) -> tuple[Settings, Config, list[str]]:
-    """What `environ` and relay.yaml say, and warnings about it; no network.
+def load_configuration(environ: Mapping[str, str], *, check_only: bool = False) -> tuple[Settings, Config, list[str]]:
+    """Return the settings, the content of relay.yaml, and warnings about both, without using the network.
 
-    With `elsewhere` the function will run in another environment. Raises SettingsError, ConfigError.
+    With `check_only`, the function will run in another environment: the variables of secret references don't have to
+    be set in `environ`.
+
+    Raises:
+        SettingsError: A setting is invalid.
+        ConfigError: relay.yaml is invalid.
     """
+    token_patterns = [provider.token_pattern for provider in PROVIDERS.values() if provider.token_pattern]
+    references = ReferenceParser(None if check_only else environ, token_patterns)
     settings, warnings = read_settings(
         environ,
-        {name: provider.BASE_URL for name, provider in PROVIDERS.items()},
-        # What functions-framework itself starts without THREADS.
+        {name: provider.base_url for name, provider in PROVIDERS.items()},
+        references,
+        # The default of functions-framework for THREADS.
         default_threads=(os.cpu_count() or 1) * 4,
-        elsewhere=elsewhere,
     )
+    config = loader.load(
+        settings.config,
+        _FOLDER,
+        senders=SENDERS,
+        schemas={name: provider.event_schema for name, provider in PROVIDERS.items()},
+        references=references,
+        max_template_length=settings.max_body_bytes,
+    )
+    return settings, config, [*warnings, *config.notes(hidden_headers()), *config.warnings(settings)]
 
-    def reader() -> "Reader":
-        # With it comes PyYAML: not before there is something to read.
-        from schemas.relay_yaml import Reader
 
-        return Reader(SENDERS, _SCHEMAS, None if elsewhere else environ, settings.max_body_bytes)
+def build(environ: Mapping[str, str]) -> Relay:
+    """Return the function with the settings in `environ`, without using the network.
 
-    config = configuration.load(settings.config, Path(__file__).parent, reader)
-    return settings, config, [*warnings, *config.doubts(hidden_headers()), *config.warnings(settings)]
-
-
-def build(environ: Mapping[str, str]) -> Receiver:
-    """The function as `environ` sets it up; no network. Raises SettingsError, ConfigError."""
-    settings, config, warnings = read(environ)
+    Raises:
+        SettingsError: A setting is invalid.
+        ConfigError: relay.yaml is invalid.
+    """
+    settings, config, warnings = load_configuration(environ)
     logs.configure(settings.log_level)
-    # Read once, now: 70 kB in some microseconds, and no request has to wait for a disk or another's lock.
-    document = configuration.document(Path(__file__).parent)
-    if document is None:
-        warnings.append(f"{configuration.DOCUMENT} can't be read: GET /openapi.json is 404.")
+    openapi = _read_openapi()
+    if openapi is None:
+        warnings.append(f"{_OPENAPI_FILE} can't be read, so that GET /openapi.json returns 404.")
     for warning in warnings:
         logs.LOGGER.warning("%s", warning)
-    secrets = Secrets(fetches(environ, settings.secret_manager_emulator), settings.secret_ttl_seconds)
-    deliverer = Deliverer(settings, PROVIDERS, secrets)
-    return Receiver(settings, config, _SCHEMAS, secrets, deliverer, document)
+    fetchers = create_fetchers(environ, settings.secret_manager_emulator)
+    secrets = SecretStore(fetchers, settings.secret_ttl_seconds)
+    return Relay(config, DeliveryContext.create(settings, PROVIDERS, secrets), openapi)
 
 
+def _read_openapi() -> bytes | None:
+    """Return the OpenAPI document, or None if it can't be read: its absence must not stop updates."""
+    try:
+        return (_FOLDER / _OPENAPI_FILE).read_bytes()
+    except OSError:
+        return None
+
+
+# The command must end before the module builds the function below: the command needs no secrets.
 if __name__ == "__main__":
-    from handlers import check
+    from handlers import cli
 
-    sys.exit(check.main(sys.argv[1:], lambda: read(os.environ, elsewhere=True)[:2], PROVIDERS))
+    sys.exit(cli.main(sys.argv[1:], lambda: load_configuration(os.environ, check_only=True)[:2], PROVIDERS))
 
 try:
-    _receive = build(os.environ)
+    _relay = build(os.environ)
 except (SettingsError, ConfigError) as error:
     sys.exit(str(error))
-# What is there now stays: the collector, which stops all threads meanwhile, need not look through it again and again.
+# Exclude the objects of the startup from garbage collection, which pauses every thread.
 gc.freeze()
 
 
 @functions_framework.http
 def relay(request: Request) -> Response:
-    """The function's entry point: every request to it."""
-    return _receive(request)
+    """Return the response to a request. This is the entry point of the function."""
+    return _relay(request)
 
 
 @functions_framework.errorhandler(HTTPException)  # type: ignore[untyped-decorator]
-def refused(_error: HTTPException) -> Response:
-    """What the framework itself would answer, with a page: /robots.txt, a path with a line end."""
-    return _receive(flask.request)
+def handle_framework_error(_error: HTTPException) -> Response:
+    """Return the function's response where the framework would return an HTML page, such as for /robots.txt."""
+    return _relay(flask.request)

@@ -1,5 +1,6 @@
-"""The parts of the function, in the order in which a request meets them.
+"""The parts of the function, in the order of a request.
 
-receive: HTTP in and out, with answers and exchange. senders: who calls. deliver: an update carried out. providers:
-whom we call. tokens and secret_manager: where secrets come from. Used by all: logs, deadline.
+`app` routes a request. `inbound` reads it, and writes the response and the log line. `senders` authenticates the
+caller. `hooks` derives updates from a payload. `delivery` carries out the updates at the `providers`, with secrets from
+the `secret_store`. `redaction` removes the secrets from everything that the function shows.
 """

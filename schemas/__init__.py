@@ -1,1 +1,1 @@
-"""Every shape that crosses a border of the function. Nothing here does I/O."""
+"""Every shape that crosses a boundary of the function, as marshmallow schemas, without I/O."""

@@ -1,9 +1,12 @@
-"""Apify, *Update dataset*: https://docs.apify.com/api/v2/dataset-put"""
+"""Updates of a dataset on Apify.
+
+https://docs.apify.com/api/v2/dataset-put
+"""
 
 from marshmallow import fields, validate
 
+from schemas.base import UpdateSchema, matches, one_of
 from schemas.event import EventSchema
-from schemas.strict import UpdateSchema, matches, one_of
 
 GENERAL_ACCESS = (
     "ANYONE_WITH_ID_CAN_READ",
@@ -18,37 +21,35 @@ _ID = r"[a-zA-Z0-9]{1,64}"
 
 
 class ApifyUpdate(UpdateSchema):
-    """The body of Apify's PUT."""
+    """The body of Apify's PUT request."""
 
-    is_plain = True
     name = fields.String(
         allow_none=True,
         validate=[
             validate.Length(min=1, max=63),
-            matches(r"[a-zA-Z0-9-]*", "Must hold only the letters a-z and A-Z, digits and '-'."),
-            matches(r"(?!-)(?s:.*)(?<!-)", "Must neither begin nor end with '-'."),
+            matches(r"[a-zA-Z0-9-]*", "Must contain only the letters a-z and A-Z, digits, and '-'."),
+            matches(r"(?!-)(?s:.*)(?<!-)", "Must not begin or end with '-'."),
         ],
         metadata={
-            "description": "The dataset's name, unique among its owner's; null takes the name away.",
-            "pattern": rf"^{_NAME}$",  # what the three say together
+            "description": "The name of the dataset, unique among the datasets of its owner. null removes the name.",
+            "pattern": rf"^{_NAME}$",  # the combination of the validators above
         },
     )
     generalAccess = fields.String(
         validate=one_of(GENERAL_ACCESS),
-        metadata={"description": "Who can read the dataset."},
+        metadata={"description": "The read access to the dataset."},
     )
 
 
 class ApifyEvent(EventSchema):
     """An event for a dataset on Apify."""
 
-    is_plain = True
     dataset = fields.String(
         required=True,
         validate=matches(
             rf"{_ID}|{_USERNAME}~{_NAME}",
-            "Must be a dataset id (letters and digits) or username~dataset-name.",
+            "Must be a dataset ID (letters and digits) or username~dataset-name.",
         ),
-        metadata={"description": "A dataset's id, or username~dataset-name."},
+        metadata={"description": "A dataset ID, or username~dataset-name."},
     )
     update = fields.Nested(ApifyUpdate, required=True)

@@ -1,22 +1,18 @@
-"""data.world, *Update dataset*: https://developer.data.world/reference/patchdataset"""
+"""Updates of a dataset on data.world.
 
+https://developer.data.world/reference/patchdataset
+"""
+
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
+from schemas.base import StrictBoolean, StrictList, StrictSchema, UpdateSchema, matches, one_of, string_values
 from schemas.event import EventSchema
-from schemas.strict import (
-    StrictBoolean,
-    StrictList,
-    StrictSchema,
-    UpdateSchema,
-    matches,
-    one_of,
-    string_values,
-)
 
-#: The platform's lists of 2017 to 2026 in one, as it spells them; its own Python client knows ten of them.
+#: All licenses that the provider listed from 2017 to 2026, in the provider's spelling.
 LICENSES = (
     "Public Domain",
     "PDDL",
@@ -57,84 +53,101 @@ VISIBILITIES = ("OPEN", "PRIVATE", "DISCOVERABLE")
 LABELS = ("raw data", "clean data", "documentation", "script", "visualization", "report")
 METHODS = ("GET", "POST")
 
-#: A source's URL with the names and values of its headers, in bytes of UTF-8.
+#: The maximum size of a source's URL with the names and values of its headers, in bytes of UTF-8.
 MAX_URL_AND_HEADERS = 4096
 
-# The pattern of the platform's own API description.
+# The pattern in the provider's API description.
 _SLUG = r"[a-z0-9](?:-(?!-)|[a-z0-9])+[a-z0-9]"
 
-# Scheme, user, host and port are looked at closely: a password with a '/' in it would be shown as a path.
-# Python's white space and the control characters by their codes: other languages take other characters for \s.
+# The pattern is strict about the user information: redaction would take a password after a '/' for a part of the path.
+# The class lists Python's white space and the control characters, because `\s` has another meaning in ECMAScript.
 _BLANK = r"\x00-\x20\x7f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _URL = (
     rf"(?:https?|ftps?)://(?:[^/?#{_BLANK}]*@)?"
     rf"(?:\[[0-9a-fA-F:.]+\]|[^/?#@:\[\]{_BLANK}]+)(?::[0-9]*)?(?:[/?#][^\x00-\x1f\x7f]*)?"
 )
 
+# Headers that describe the request and don't authenticate it.
+_PLAIN_HEADER = re.compile(r"accept.*|cache-control|content-.*|if-.*|range|user-agent", re.IGNORECASE)
+
+
+def _is_credential_header(name: str) -> bool:
+    return not _PLAIN_HEADER.fullmatch(name)
+
+
+def _is_credential_property(name: str) -> bool:
+    return name.lower() in {"credentials", "password"}
+
 
 class Authorization(StrictSchema):
-    """How the platform authenticates when it fetches a file: a scheme of its own naming."""
+    """The authorization of data.world's request for a file, with an authentication scheme."""
 
     type = fields.String(required=True, validate=validate.Length(max=50))
-    credentials = fields.String(validate=validate.Length(min=1, max=1024))
+    credentials = fields.String(validate=validate.Length(min=1, max=1024), metadata={"secret": True})
 
 
 class Credentials(StrictSchema):
-    """How the platform authenticates when it fetches a file: user and password."""
+    """The authorization of data.world's request for a file, with a user and a password."""
 
     user = fields.String(required=True, validate=validate.Length(max=1024))
     password = fields.String(validate=validate.Length(max=1024))
 
 
 class Source(StrictSchema):
-    """Where the platform fetches a file from."""
+    """The source of a file. data.world fetches the file from its source."""
 
     url = fields.String(
         required=True,
         validate=[
             validate.Length(min=1, max=4096),
-            matches(_URL, "Must be an http, https, ftp or ftps URL, with a host."),
+            matches(_URL, "Must be an http, https, ftp, or ftps URL with a host."),
         ],
     )
     method = fields.String(validate=one_of(METHODS))
     requestHeaders = fields.Dict(
         validate=string_values,
-        metadata={"description": f"Names and values, with the URL, are at most {MAX_URL_AND_HEADERS} bytes of UTF-8."},
+        metadata={
+            "description": f"Names, values, and the URL together have at most {MAX_URL_AND_HEADERS} bytes of UTF-8.",
+            "secret": _is_credential_header,
+        },
     )
     requestEntity = fields.String(
         validate=validate.Length(max=10_000),
-        metadata={"description": "The body of the request; requestHeaders must have its Content-Type."},
+        metadata={"description": "The body of the request. requestHeaders must contain its Content-Type."},
     )
     authorization = fields.Nested(Authorization)
-    credentials = fields.Nested(Credentials)
+    credentials = fields.Nested(Credentials, metadata={"secret": True})
     expandArchive = StrictBoolean()
 
-    # Both also where something else is wrong, or isn't known yet, as in a hook: what there is can break them.
+    # Both rules also run if a field is invalid or absent: a hook is checked at startup without its templates' values.
     @validates_schema(skip_on_field_errors=False)
-    def _headers_fit(self, source: Mapping[str, Any], **_: object) -> None:
+    def _check_size(self, source: Mapping[str, Any], **_: object) -> None:
         headers = source.get("requestHeaders", {})
         parts = [source.get("url", ""), *headers, *headers.values()]
         size = sum(len(part.encode()) for part in parts)
         if headers and size > MAX_URL_AND_HEADERS:
             raise ValidationError(
-                f"With the URL, headers may be at most {MAX_URL_AND_HEADERS} bytes; these are {size}.", "requestHeaders"
+                f"The headers and the URL together may have at most {MAX_URL_AND_HEADERS} bytes; these have {size}.",
+                "requestHeaders",
             )
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
-    def _entity_has_a_type(self, source: Mapping[str, Any], original: object, **_: object) -> None:
+    def _require_content_type(self, source: Mapping[str, Any], original: object, **_: object) -> None:
         headers = source.get("requestHeaders", {})
-        wrong = isinstance(original, dict) and "requestHeaders" in original and "requestHeaders" not in source
-        if not wrong and "requestEntity" in source and "content-type" not in {name.lower() for name in headers}:
-            raise ValidationError("Needs a Content-Type in requestHeaders.", "requestEntity")
+        has_invalid_headers = (
+            isinstance(original, dict) and "requestHeaders" in original and "requestHeaders" not in source
+        )
+        has_content_type = "content-type" in {name.lower() for name in headers}
+        if "requestEntity" in source and not has_content_type and not has_invalid_headers:
+            raise ValidationError("Needs a Content-Type header in requestHeaders.", "requestEntity")
 
 
 class File(StrictSchema):
-    """A file of the dataset; without a source, what is said of a file that is there already."""
+    """A file of the dataset. Without a source, the object changes the description or labels of an existing file."""
 
-    is_plain = True
     name = fields.String(
         required=True,
-        validate=[validate.Length(min=1, max=128), matches(r"[^/]*", "Must not hold '/'.")],
+        validate=[validate.Length(min=1, max=128), matches(r"[^/]*", "Must not contain '/'.")],
     )
     source = fields.Nested(Source)
     description = fields.String(validate=validate.Length(min=1, max=120))
@@ -142,9 +155,8 @@ class File(StrictSchema):
 
 
 class DataWorldUpdate(UpdateSchema):
-    """The body of data.world's PATCH: what is left out stays as it is."""
+    """The body of data.world's PATCH request. An omitted field keeps its value."""
 
-    is_plain = True
     title = fields.String(validate=validate.Length(min=1, max=60))
     description = fields.String(validate=validate.Length(max=120))
     summary = fields.String(validate=validate.Length(max=25_000), metadata={"description": "Markdown."})
@@ -152,7 +164,7 @@ class DataWorldUpdate(UpdateSchema):
         fields.String(
             validate=[
                 validate.Length(min=2, max=25),
-                matches(r"[a-zA-Z0-9 ]*", "Must hold only the letters a-z and A-Z, digits and spaces."),
+                matches(r"[a-zA-Z0-9 ]*", "Must contain only the letters a-z and A-Z, digits, and spaces."),
             ]
         ),
         distinct=True,
@@ -160,19 +172,20 @@ class DataWorldUpdate(UpdateSchema):
     license = fields.String(validate=one_of(LICENSES))
     visibility = fields.String(validate=one_of(VISIBILITIES))
     files = StrictList(fields.Nested(File))
-    properties = fields.Dict(metadata={"description": "Custom metadata: any JSON object."})
+    properties = fields.Dict(
+        metadata={"description": "Custom metadata: any JSON object.", "secret": _is_credential_property}
+    )
 
 
 class DataWorldEvent(EventSchema):
     """An event for a dataset on data.world."""
 
-    is_plain = True
     dataset = fields.String(
         required=True,
         validate=matches(
             rf"{_SLUG}/{_SLUG}",
-            "Must be owner/id, each at least three of a-z, 0-9 and single '-', neither first nor last a '-'.",
+            "Must be owner/id. Each part has at least three of a-z, 0-9, and single '-', and no '-' at its ends.",
         ),
-        metadata={"description": "owner/id, as in the dataset's address on data.world."},
+        metadata={"description": "owner/id, as in the URL of the dataset on data.world."},
     )
     update = fields.Nested(DataWorldUpdate, required=True)

@@ -1,33 +1,35 @@
-"""What is answered when there is no platform's answer to hand back: problem details, RFC 9457.
+"""The responses to failed requests: problem details by RFC 9457, and one exception for each kind of problem.
 
-One exception per thing that a caller can do about it; each knows its own answer, so that whoever
-finds the trouble raises it and nobody in between translates.
+Each exception knows its own problem, so that the code that detects a failure raises the exception, and only the
+outermost layer turns the exception into a response.
 """
 
 from collections.abc import Mapping
-from types import MappingProxyType
-from typing import ClassVar, NamedTuple, TypeAlias
+from dataclasses import dataclass, field
+from typing import ClassVar, TypeAlias
 
 from marshmallow import Schema, fields
 
 MEDIA_TYPE = "application/problem+json"
 
-#: A problem's `type` is this with the problem's own name behind it: a name to compare, not an address to open.
+#: The prefix of each problem's `type`. A `type` is a name to compare, not an address to open (RFC 9457, 3.1.1).
 TYPE_PREFIX = "urn:dataset-relay:problem:"
 
-#: From a field's path, as `update.files.0.name`, to what is wrong with it.
-Errors: TypeAlias = Mapping[str, list[str]]
+#: Error messages by the path of their field, such as `update.files.0.name`.
+Errors: TypeAlias = dict[str, list[str]]
 
 
-class Upstream(NamedTuple):
-    """What the platform said: its status, and its body as JSON, as text, or None where it sent none."""
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """Represent the provider's response in a problem. `body` is JSON, text, or None for an empty body."""
 
     status: int
     body: object
 
 
-class Problem(NamedTuple):
-    """One problem answer; `headers` go beside the body, not into it."""
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Represent one problem response. `headers` are headers of the response and not part of its body."""
 
     type: str
     title: str
@@ -36,23 +38,23 @@ class Problem(NamedTuple):
     retryable: bool
     errors: Errors | None = None
     upstream: Upstream | None = None
-    headers: Mapping[str, str] = MappingProxyType({})
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        """What the log calls it."""
+        """Return the last part of `type`, which the log shows."""
         return self.type.removeprefix(TYPE_PREFIX)
 
 
 class UpstreamSchema(Schema):
-    """The platform's side of a problem."""
+    """The provider's response."""
 
     status = fields.Integer(required=True)
     body = fields.Raw(required=True, allow_none=True)
 
 
 class ProblemSchema(Schema):
-    """The body of a problem answer; members that do not apply are left out."""
+    """Problem details (RFC 9457). A member that does not apply is absent."""
 
     type = fields.String(required=True)
     title = fields.String(required=True)
@@ -67,19 +69,22 @@ _PROBLEM = ProblemSchema()
 
 
 def problem_body(problem: Problem) -> dict[str, object]:
-    """The problem as the JSON object that is sent."""
+    """Return the body of a problem response as a JSON object."""
     return {name: value for name, value in _PROBLEM.dump(problem).items() if value is not None}
 
 
 class RelayError(Exception):
-    """A request that ends in a problem answer. `detail` goes to the sender: it never holds a secret."""
+    """A failure that ends a request with a problem response.
+
+    The sender receives `detail`, so `detail` must never contain a secret.
+    """
 
     name: ClassVar[str]
     title: ClassVar[str]
     status: int
     retryable: bool = False
-    #: How long to wait, where the problem says so by itself.
-    RETRY_AFTER_SECONDS: ClassVar[int | None] = None
+    #: The `Retry-After` header of the response, unless the raiser passes headers.
+    retry_after_seconds: ClassVar[int | None] = None
 
     def __init__(
         self,
@@ -90,7 +95,8 @@ class RelayError(Exception):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
-        wait = self.RETRY_AFTER_SECONDS
+        if not headers and self.retry_after_seconds is not None:
+            headers = {"Retry-After": str(self.retry_after_seconds)}
         self.problem = Problem(
             type=TYPE_PREFIX + self.name,
             title=self.title,
@@ -99,152 +105,150 @@ class RelayError(Exception):
             retryable=self.retryable,
             errors=errors,
             upstream=upstream,
-            headers=headers or ({} if wait is None else {"Retry-After": str(wait)}),
+            headers=headers or {},
         )
 
 
-# The sender's side: nothing was sent to a platform.
+# Problems of the request. No request was sent to a provider.
 
 
-class NotJSON(RelayError):
-    """The body is not one JSON object that every reader would read alike."""
+class InvalidJSONError(RelayError):
+    """The body is not a JSON object, or parsers can read the body differently, as with duplicate keys."""
 
-    name, title, status = "not-json", "The body is not acceptable JSON", 400
+    name, title, status = "invalid-json", "The body is not acceptable JSON", 400
 
 
-class Unproven(RelayError):
-    """The proof of who calls is missing, wrong or stale; the answer never says which."""
+class UnauthenticatedError(RelayError):
+    """The credential of the request is missing, wrong, or stale. The response never names the cause."""
 
-    name, title, status = "unproven", "Not authenticated", 401
+    name, title, status = "unauthenticated", "Not authenticated", 401
 
     def __init__(self, challenge: str) -> None:
-        """`challenge` is what WWW-Authenticate asks for."""
+        """Create the error. `challenge` is the value of the `WWW-Authenticate` header."""
         super().__init__(
-            "The request does not prove who sent it: a valid signature or secret is needed.",
+            "The request has no valid signature or secret. Send the signature or the secret that the endpoint expects.",
             headers={"WWW-Authenticate": challenge},
         )
 
 
-class NotAllowed(RelayError):
-    """The dataset is none that native events may update (`events.allow` in relay.yaml)."""
+class NotAllowedError(RelayError):
+    """`events.allow` in relay.yaml does not allow native events to update the dataset."""
 
     name, title, status = "not-allowed", "The dataset is not allowed", 403
 
 
-class UnknownRoute(RelayError):
-    """There is nothing at this path."""
+class UnknownRouteError(RelayError):
+    """The path does not exist."""
 
     name, title, status = "not-found", "Not found", 404
 
 
-class WrongMethod(RelayError):
-    """The path is there, the method is not."""
+class MethodNotAllowedError(RelayError):
+    """The path exists, but does not support the method."""
 
     name, title, status = "method-not-allowed", "Method not allowed", 405
 
 
-class BodyTooSlow(RelayError):
-    """The body takes longer to arrive than RELAY_DEADLINE_SECONDS."""
+class BodyTimeoutError(RelayError):
+    """The body did not arrive within `RELAY_DEADLINE_SECONDS`."""
 
-    name, title, status, retryable = "body-too-slow", "The body takes too long", 408, True
+    name, title, status, retryable = "body-timeout", "The body arrives too slowly", 408, True
 
 
-class TooLarge(RelayError):
-    """The body is larger than RELAY_MAX_BODY_BYTES."""
+class BodyTooLargeError(RelayError):
+    """The body is larger than `RELAY_MAX_BODY_BYTES`."""
 
     name, title, status = "too-large", "The body is too large", 413
 
 
-class WrongMediaType(RelayError):
-    """The body says that it is something else than plain JSON."""
+class UnsupportedMediaTypeError(RelayError):
+    """The headers declare a body that is not plain JSON."""
 
-    name, title, status = "unsupported-media-type", "Not a JSON content type", 415
+    name, title, status = "unsupported-media-type", "The content type is not JSON", 415
 
 
-class Invalid(RelayError):
-    """The event breaks a rule; `errors` says which, where."""
+class InvalidEventError(RelayError):
+    """The event breaks a rule. `errors` lists each field with its rule."""
 
     name, title, status = "invalid", "The event breaks a rule", 422
 
 
-# The platform's side.
+# Problems of the provider.
 
 
-class UpstreamRefused(RelayError):
-    """The platform refuses the update, for a reason that the sender can mend: its own status is ours."""
+class UpstreamRejectedError(RelayError):
+    """The provider rejects the update for a reason that the sender can correct. The status is the provider's own."""
 
-    name, title = "upstream-refused", "The platform refused the update"
+    name, title = "upstream-rejected", "The provider rejected the update"
 
     def __init__(self, status: int, detail: str, *, upstream: Upstream) -> None:
         self.status = status
         super().__init__(detail, upstream=upstream)
 
 
-class UpstreamDenied(RelayError):
-    """The platform refuses us, not the update: the sender can't mend that."""
+class UpstreamDeniedError(RelayError):
+    """The provider denies access to the function. The sender can't correct the cause."""
 
-    name, title, status = "upstream-denied", "The platform refused the relay", 502
-
-
-class UpstreamLimited(RelayError):
-    """The platform asks for more time than there is."""
-
-    name, title, status, retryable = "upstream-limited", "The platform asks to slow down", 429, True
+    name, title, status = "upstream-denied", "The provider denied access", 502
 
 
-class UpstreamFailed(RelayError):
-    """The platform failed, or said what can't be understood."""
+class UpstreamRateLimitedError(RelayError):
+    """The provider limits the rate of requests, and the requested wait would pass the deadline."""
 
-    name, title, status, retryable = "upstream-failed", "The platform failed", 502, True
-
-
-class UpstreamRedirected(RelayError):
-    """The platform points elsewhere; a redirect would carry the token away, so none is followed."""
-
-    name, title, status = "upstream-redirected", "The platform redirected the call", 502
+    name, title, status, retryable = "upstream-rate-limited", "The provider limits the rate of requests", 429, True
 
 
-class Unreachable(RelayError):
-    """No connection to the platform could be made, or it broke."""
+class UpstreamFailedError(RelayError):
+    """The provider failed, or its response is unintelligible."""
 
-    name, title, status, retryable = "upstream-unreachable", "The platform can't be reached", 502, True
-
-
-class TimeUp(RelayError):
-    """RELAY_DEADLINE_SECONDS have passed."""
-
-    name, title, status, retryable = "time-up", "The time is up", 504, True
+    name, title, status, retryable = "upstream-failed", "The provider failed", 502, True
 
 
-# Our own side.
+class UpstreamRedirectedError(RelayError):
+    """The provider returned a redirect. The function follows no redirect: the token would go to another host."""
+
+    name, title, status = "upstream-redirected", "The provider returned a redirect", 502
 
 
-class ShareFull(RelayError):
-    """As many calls to this provider, or large bodies, are under way as this instance allows."""
+class UpstreamUnreachableError(RelayError):
+    """The connection to the provider failed or broke."""
 
-    RETRY_AFTER_SECONDS: ClassVar[int] = 1
-
-    name, title, status, retryable = "busy", "Too many calls under way", 503, True
+    name, title, status, retryable = "upstream-unreachable", "The provider is unreachable", 502, True
 
 
-class SecretUnreachable(RelayError):
-    """Secret Manager can't be reached; another try may help."""
+class DeadlineExceededError(RelayError):
+    """The deadline passed: `RELAY_DEADLINE_SECONDS` after the arrival of the body."""
 
-    RETRY_AFTER_SECONDS: ClassVar[int] = 5
-
-    name, title, status, retryable = "secret-unreachable", "A secret can't be had now", 503, True
+    name, title, status, retryable = "deadline-exceeded", "The deadline passed", 504, True
 
 
-class SecretUnusable(RelayError):
-    """A secret is missing, denied, empty or damaged; somebody has to mend that."""
-
-    name, title, status = "secret-unusable", "A secret can't be had", 500
+# Problems of the function.
 
 
-class Unexpected(RelayError):
-    """A fault of ours; the log has the stack."""
+class BusyError(RelayError):
+    """The instance has as many calls to this provider, or as many large bodies, in progress as its limit allows."""
 
-    name, title, status = "unexpected", "Unexpected error", 500
+    name, title, status, retryable = "busy", "Too many requests are in progress", 503, True
+    retry_after_seconds = 1
+
+
+class SecretUnreachableError(RelayError):
+    """Secret Manager is unreachable. A later attempt may succeed."""
+
+    name, title, status, retryable = "secret-unreachable", "A secret is temporarily unavailable", 503, True
+    retry_after_seconds = 5
+
+
+class SecretUnusableError(RelayError):
+    """A secret is missing, denied, empty, or damaged. The operator of the function must correct the secret."""
+
+    name, title, status = "secret-unusable", "A secret is unusable", 500
+
+
+class InternalError(RelayError):
+    """The function failed in an unforeseen way. The log of the function has the stack."""
+
+    name, title, status = "internal-error", "Internal error", 500
 
     def __init__(self) -> None:
-        super().__init__("The function failed as it never should; its log says where.")
+        super().__init__("Internal error. See the function's log.")

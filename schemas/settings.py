@@ -1,28 +1,32 @@
-"""The function's settings, read from environment variables: once, all mistakes at once, no value repeated."""
+"""The settings of the function: environment variables, read once at startup, without repeating a value in an error."""
 
 import ipaddress
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate, validates_schema
 
-from schemas.reference import PROJECT, Reference, References, SecretReference
-from schemas.strict import closest, flatten, matches, one_of
+from schemas.base import closest, flatten, matches, one_of
+from schemas.problem import Errors
+from schemas.secret_reference import PROJECT, ReferenceParser, SecretReference
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
-class ProviderSettings(NamedTuple):
-    """A provider's address, without a final slash, and where its token is, if it has one."""
+@dataclass(frozen=True, slots=True)
+class ProviderSettings:
+    """Represent the settings of one provider. `base_url` has no trailing slash."""
 
     base_url: str
     token: SecretReference | None
 
 
-class Settings(NamedTuple):
-    """All settings. Times in seconds, sizes in bytes."""
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Represent all settings. Times are in seconds, and sizes in bytes."""
 
     providers: Mapping[str, ProviderSettings]
     secrets: tuple[SecretReference, ...]
@@ -35,211 +39,235 @@ class Settings(NamedTuple):
     threads: int
     project: str | None
     secret_manager_emulator: str | None
-    #: The file with the hooks, where it is named.
+    #: The path of the file with the hooks, or None for the default path.
     config: str | None
 
 
 class SettingsError(Exception):
-    """The settings can't be used; `errors` has each wrong variable with what was expected."""
+    """The settings are unusable. `errors` has the messages by variable."""
 
-    def __init__(self, errors: Mapping[str, list[str]]) -> None:
+    def __init__(self, errors: Errors) -> None:
         self.errors = errors
         lines = [f"  {name}: {' '.join(messages)}" for name, messages in errors.items()]
-        super().__init__(f"dataset-relay can't start, {len(lines)} wrong:\n" + "\n".join(lines))
+        super().__init__("dataset-relay can't start. Correct these settings:\n" + "\n".join(lines))
 
 
 def read_settings(
     environ: Mapping[str, str],
     default_base_urls: Mapping[str, str],
+    references: ReferenceParser,
     *,
     default_threads: int,
-    elsewhere: bool = False,
 ) -> tuple[Settings, list[str]]:
-    """The settings in `environ`, and warnings about it.
+    """Return the settings in `environ`, and warnings about the settings.
 
-    `default_base_urls` is of every provider. An empty variable is one that isn't set. With `elsewhere` the function
-    will run in another environment: what references name needn't be set in this one. Raises SettingsError.
+    `default_base_urls` has an entry for each provider. An empty variable counts as unset. `default_threads` is the
+    number of the server's threads without THREADS.
+
+    Raises:
+        SettingsError: A setting is unusable. The error lists every unusable setting.
     """
-    schema = _schema(environ, default_base_urls, default_threads, None if elsewhere else environ)
-    given = {name: value for name, value in environ.items() if value.strip()}
+    schema = _schema(default_base_urls)(references)
+    variables = {name: value.strip() for name, value in environ.items() if value.strip()}
     try:
-        loaded: dict[str, Any] = schema.load(given)
+        loaded: dict[str, Any] = schema.load(variables)
     except ValidationError as error:
         raise SettingsError(flatten(error.messages_dict)) from None
-    threads = loaded["THREADS"]
-    share = loaded["RELAY_PROVIDER_CONCURRENCY"] or max(1, threads * 3 // 4)
-    warnings = _warnings(loaded, given, list(schema.fields))
-    if share >= threads:
-        warnings.append(
-            f"THREADS is {threads}, and {share} calls to one platform may be under way (RELAY_PROVIDER_CONCURRENCY): "
-            "one that hangs takes every thread, and nothing else is served meanwhile. THREADS should be the larger."
-        )
+    threads = loaded["THREADS"] or default_threads
     settings = Settings(
         providers={
-            name: ProviderSettings(base_url=loaded[variable(name, "BASE_URL")], token=loaded[variable(name, "TOKEN")])
+            name: ProviderSettings(
+                base_url=loaded[provider_variable(name, "BASE_URL")], token=loaded[provider_variable(name, "TOKEN")]
+            )
             for name in default_base_urls
         },
         secrets=loaded["RELAY_SECRET"],
         allow_unauthenticated=loaded["RELAY_ALLOW_UNAUTHENTICATED"],
         deadline_seconds=loaded["RELAY_DEADLINE_SECONDS"],
         max_body_bytes=loaded["RELAY_MAX_BODY_BYTES"],
-        provider_concurrency=share,
+        provider_concurrency=loaded["RELAY_PROVIDER_CONCURRENCY"] or max(1, threads * 3 // 4),
         secret_ttl_seconds=loaded["RELAY_SECRET_TTL_SECONDS"],
         log_level=loaded["LOG_LEVEL"],
         threads=threads,
         project=loaded["GOOGLE_CLOUD_PROJECT"],
         secret_manager_emulator=loaded["SECRET_MANAGER_EMULATOR_HOST"],
-        config=loaded["RELAY_CONFIG"] and loaded["RELAY_CONFIG"].strip(),
+        config=loaded["RELAY_CONFIG"],
     )
-    return settings, warnings
+    return settings, [*_unknown_variables(variables, list(schema.fields)), *_warnings(settings)]
 
 
-def variable(provider: str, name: str) -> str:
-    """A provider's own variable: `variable("data.world", "TOKEN")` is `DATA_WORLD_TOKEN`."""
+def provider_variable(provider: str, name: str) -> str:
+    """Return the name of a provider's own variable, such as `DATA_WORLD_TOKEN` for `("data.world", "TOKEN")`."""
     return f"{provider.upper().replace('.', '_')}_{name}"
 
 
-def _schema(
-    environ: Mapping[str, str],
-    base_urls: Mapping[str, str],
-    default_threads: int,
-    referred: Mapping[str, str] | None,
-) -> Schema:
-    declared: dict[str, fields.Field[Any]] = {
-        "RELAY_SECRET": References(referred, load_default=()),
-        "RELAY_CONFIG": fields.String(load_default=None),
-        "RELAY_DEADLINE_SECONDS": _number(
-            fields.Float,
-            "a number of seconds above 0, up to 3600",
-            validate.Range(0, 3600, min_inclusive=False),
-            load_default=9.0,
-        ),
-        "RELAY_MAX_BODY_BYTES": _number(
-            fields.Integer,
-            "a whole number of bytes, from 1 to 104857600",
-            validate.Range(1, 104_857_600),
-            load_default=1_048_576,
-        ),
-        "RELAY_PROVIDER_CONCURRENCY": _count(default=None),
-        "RELAY_SECRET_TTL_SECONDS": _number(
-            fields.Float,
-            "a number of seconds, 0 or more",
-            validate.Range(min=0),
-            load_default=300.0,
-        ),
-        "THREADS": _count(default=default_threads),
-        # Not ours, but a traceback of the server's is no answer to a mistake.
-        "WORKERS": _count(default=1),
-        "RELAY_ALLOW_UNAUTHENTICATED": AllowUnauthenticated(environ, load_default=False),
-        "LOG_LEVEL": LogLevel(load_default="INFO"),
-        "GOOGLE_CLOUD_PROJECT": fields.String(
-            load_default=None,
-            validate=matches(PROJECT, "Must be the id of a Google Cloud project."),
-        ),
-        "SECRET_MANAGER_EMULATOR_HOST": LoopbackAddress(load_default=None),
-    }
-    for name, default in base_urls.items():
-        declared[variable(name, "BASE_URL")] = BaseURL(load_default=default)
-        declared[variable(name, "TOKEN")] = Reference(referred, load_default=None)
-    return Schema.from_dict(declared, name="SettingsSchema")(unknown=EXCLUDE)
-
-
-def _count(default: int | None) -> fields.Field[Any]:
-    return _number(fields.Integer, "a whole number, 1 or more", validate.Range(min=1), load_default=default)
-
-
-def _number(
-    kind: type[fields.Integer] | type[fields.Float], rule: str, limits: validate.Range, **kwargs: Any
-) -> fields.Field[Any]:
-    """A number whose every mistake is told as one rule: `Must be …`."""
-    message = f"Must be {rule}."
-    limits.error = message
-    messages: dict[str, Any] = dict.fromkeys(("invalid", "special", "too_large"), message)
-    return kind(validate=limits, error_messages=messages, **kwargs)
-
-
-def _warnings(loaded: Mapping[str, Any], given: Mapping[str, str], known: list[str]) -> list[str]:
-    found = []
-    for name in given:
-        if name.startswith("RELAY_") and name not in known:
-            hint = closest(name, known, cutoff=0.7)
-            found.append(f"{name} is not a setting of this function{f'; did you mean {hint}?' if hint else '.'}")
-    if loaded["RELAY_ALLOW_UNAUTHENTICATED"]:
-        found.append("RELAY_ALLOW_UNAUTHENTICATED is true: whoever reaches this function can update your datasets.")
-    elif not loaded["RELAY_SECRET"]:
-        found.append("RELAY_SECRET isn't set: POST / answers 401 to everybody.")
-    return found
-
-
-class AllowUnauthenticated(fields.Field[bool]):
-    """true or false, and never true on Cloud Run, which sets K_SERVICE."""
-
-    def __init__(self, environ: Mapping[str, str], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self._environ = environ
-
-    def _deserialize(self, value: str, *_: object, **__: object) -> bool:
-        text = value.strip().lower()
-        if text not in ("true", "false"):
-            raise ValidationError("Must be true or false.")
-        if text == "true" and "K_SERVICE" in self._environ:
-            raise ValidationError(
-                "Must not be true on Cloud Run (K_SERVICE is set): anybody could update your datasets."
-            )
-        return text == "true"
-
-
-class LogLevel(fields.Field[str]):
-    """One of LOG_LEVELS, in either case."""
-
-    def _deserialize(self, value: str, *_: object, **__: object) -> str:
-        text = value.strip().upper()
-        one_of(LOG_LEVELS)(text)
-        return text
-
-
-class BaseURL(fields.Field[str]):
-    """https, or http on a loopback host; no user, query or fragment."""
-
-    _rule = "Must be an https URL, or http on a loopback host, without user, query or fragment."
-
-    def _deserialize(self, value: str, *_: object, **__: object) -> str:
-        text = value.strip()
-        try:
-            parts = urlsplit(text)
-            host, _port = parts.hostname, parts.port
-        except ValueError:
-            raise ValidationError(self._rule) from None
-        plain = re.fullmatch(r"[\x21-\x7e]+", text) and not set("@\\?#") & set(text)
-        secure = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host or ""))
-        if not (plain and host and secure):
-            raise ValidationError(self._rule)
-        return text.rstrip("/")
-
-
-class LoopbackAddress(fields.Field[str]):
-    """host:port on this machine: what is said there isn't encrypted."""
-
-    def _deserialize(self, value: str, *_: object, **__: object) -> str:
-        text = value.strip()
-        try:
-            parts = urlsplit(f"//{text}")
-            usable = (
-                parts.port is not None
-                and parts.netloc == text
-                and parts.username is None
-                and is_loopback(parts.hostname or "")
-            )
-        except ValueError:
-            usable = False
-        if not usable:
-            raise ValidationError("Must be host:port with a loopback host, as 127.0.0.1:9090.")
-        return text
-
-
 def is_loopback(host: str) -> bool:
-    """Whether `host`, a name or an address without brackets, is this machine."""
+    """Return True if `host`, a name or an address without brackets, is a loopback host."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _number(
+    kind: type[fields.Integer] | type[fields.Float], rule: str, limits: validate.Range, load_default: float | None
+) -> fields.Field[Any]:
+    """Return a field for a number. `rule` is the message for every mistake."""
+    limits.error = rule
+    messages: dict[str, Any] = dict.fromkeys(("invalid", "special", "too_large"), rule)
+    return kind(validate=limits, error_messages=messages, load_default=load_default)
+
+
+def _count() -> fields.Field[Any]:
+    return _number(fields.Integer, "Must be a whole number, 1 or more.", validate.Range(min=1), load_default=None)
+
+
+class _Switch(fields.Field[bool]):
+    """Parse true or false, in either case."""
+
+    def _deserialize(self, value: str, *_: object, **__: object) -> bool:
+        if value.lower() not in ("true", "false"):
+            raise ValidationError("Must be true or false.")
+        return value.lower() == "true"
+
+
+class _LogLevel(fields.Field[str]):
+    """Parse one of LOG_LEVELS, in either case."""
+
+    def _deserialize(self, value: str, *_: object, **__: object) -> str:
+        return one_of(LOG_LEVELS)(value.upper())
+
+
+class _BaseURL(fields.Field[str]):
+    """Parse an https URL, or an http URL of a loopback host, without userinfo, query, and fragment."""
+
+    RULE: ClassVar[str] = "Must be an https URL, or an http URL of a loopback host, without user, query, and fragment."
+
+    def _deserialize(self, value: str, *_: object, **__: object) -> str:
+        try:
+            parts = urlsplit(value)
+            host, _port = parts.hostname, parts.port
+        except ValueError:
+            raise ValidationError(self.RULE) from None
+        is_plain = re.fullmatch(r"[\x21-\x7e]+", value) and not set("@\\?#") & set(value)
+        is_secure = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host or ""))
+        if not (is_plain and host and is_secure):
+            raise ValidationError(self.RULE)
+        return value.rstrip("/")
+
+
+class _LoopbackAddress(fields.Field[str]):
+    """Parse host:port with a loopback host: the connection to an emulator isn't encrypted."""
+
+    def _deserialize(self, value: str, *_: object, **__: object) -> str:
+        try:
+            parts = urlsplit(f"//{value}")
+            is_address = parts.netloc == value and parts.username is None and parts.port is not None
+        except ValueError:
+            is_address = False
+        if not (is_address and is_loopback(parts.hostname or "")):
+            raise ValidationError("Must be host:port with a loopback host, such as 127.0.0.1:9090.")
+        return value
+
+
+class _Reference(fields.Field[SecretReference]):
+    """Parse a secret reference with the parser of the schema."""
+
+    def _deserialize(self, value: str, attr: str | None, *_: object, **__: object) -> SecretReference:
+        assert isinstance(self.root, SettingsSchema)
+        return self.root.references.parse(value, attr or "")
+
+
+class _References(fields.Field[tuple[SecretReference, ...]]):
+    """Parse secret references that are separated by commas."""
+
+    def _deserialize(self, value: str, attr: str | None, *_: object, **__: object) -> tuple[SecretReference, ...]:
+        assert isinstance(self.root, SettingsSchema)
+        return self.root.references.parse_comma_separated(value, attr or "")
+
+
+class SettingsSchema(Schema):
+    """The environment variables. `_schema` adds the variables of each provider."""
+
+    class Meta:
+        """Ignore the variables of other programs."""
+
+        unknown = EXCLUDE
+
+    RELAY_SECRET = _References(load_default=())
+    RELAY_CONFIG = fields.String(load_default=None)
+    RELAY_DEADLINE_SECONDS = _number(
+        fields.Float,
+        "Must be a number of seconds above 0, up to 3600.",
+        validate.Range(0, 3600, min_inclusive=False),
+        load_default=9.0,
+    )
+    RELAY_MAX_BODY_BYTES = _number(
+        fields.Integer,
+        "Must be a whole number of bytes, from 1 to 104857600.",
+        validate.Range(1, 104_857_600),
+        load_default=1_048_576,
+    )
+    RELAY_PROVIDER_CONCURRENCY = _count()
+    RELAY_SECRET_TTL_SECONDS = _number(
+        fields.Float, "Must be a number of seconds, 0 or more.", validate.Range(min=0), load_default=300.0
+    )
+    RELAY_ALLOW_UNAUTHENTICATED = _Switch(load_default=False)
+    LOG_LEVEL = _LogLevel(load_default="INFO")
+    GOOGLE_CLOUD_PROJECT = fields.String(
+        load_default=None, validate=matches(PROJECT, "Must be the ID of a Google Cloud project.")
+    )
+    SECRET_MANAGER_EMULATOR_HOST = _LoopbackAddress(load_default=None)
+    #: The server reads these two variables itself, and fails on a bad value with a traceback.
+    THREADS = _count()
+    WORKERS = _count()
+    #: Cloud Run sets this variable: https://docs.cloud.google.com/run/docs/container-contract#services-env-vars
+    K_SERVICE = fields.String(load_default=None)
+
+    def __init__(self, references: ReferenceParser) -> None:
+        super().__init__()
+        self.references = references
+
+    @validates_schema(skip_on_field_errors=False)
+    def _require_authentication_on_cloud_run(self, loaded: Mapping[str, Any], **_: object) -> None:
+        if loaded.get("RELAY_ALLOW_UNAUTHENTICATED") and loaded.get("K_SERVICE"):
+            raise ValidationError(
+                "Must not be true on Cloud Run (K_SERVICE is set): anyone could update your datasets.",
+                "RELAY_ALLOW_UNAUTHENTICATED",
+            )
+
+
+def _schema(default_base_urls: Mapping[str, str]) -> type[SettingsSchema]:
+    """Return SettingsSchema with the variables of each provider."""
+    declared: dict[str, fields.Field[Any]] = {}
+    for provider, base_url in default_base_urls.items():
+        declared[provider_variable(provider, "BASE_URL")] = _BaseURL(load_default=base_url)
+        declared[provider_variable(provider, "TOKEN")] = _Reference(load_default=None)
+    return SettingsSchema.from_dict(declared)  # type: ignore[return-value]
+
+
+def _unknown_variables(variables: Mapping[str, str], known: list[str]) -> list[str]:
+    """Return a warning for each variable that looks like a misspelled setting."""
+    warnings = []
+    for name in variables:
+        if name.startswith("RELAY_") and name not in known:
+            hint = closest(name, known, cutoff=0.7)
+            warnings.append(f"{name} is not a setting of this function{f'; did you mean {hint}?' if hint else '.'}")
+    return warnings
+
+
+def _warnings(settings: Settings) -> list[str]:
+    warnings = []
+    if settings.allow_unauthenticated:
+        warnings.append(
+            "RELAY_ALLOW_UNAUTHENTICATED is true: anyone who can reach this function can update your datasets."
+        )
+    elif not settings.secrets:
+        warnings.append("RELAY_SECRET isn't set: POST / returns 401 for every request.")
+    if settings.provider_concurrency >= settings.threads:
+        warnings.append(
+            f"RELAY_PROVIDER_CONCURRENCY is {settings.provider_concurrency}, and THREADS is {settings.threads}: "
+            "calls to one hanging provider can take every thread, and then the function serves nothing else. "
+            "Set THREADS to a larger number."
+        )
+    return warnings

@@ -1,171 +1,175 @@
-"""JSON that every reader reads alike (RFC 8259, and I-JSON, RFC 7493, where the first leaves room).
+"""JSON that every parser reads in the same way (RFC 8259, and I-JSON, RFC 7493, where RFC 8259 leaves a choice).
 
-`json.loads` keeps the last of two equal keys, takes NaN, turns 1e999 into infinity, and stops at a depth
-that depends on the interpreter. What a sender signed and what a platform gets must not depend on such things.
+`json.loads` keeps the last of two equal keys, accepts NaN, turns 1e999 into infinity, and has a depth limit that
+depends on the interpreter. The meaning of a signed body must not depend on such choices of a parser.
 """
 
 import codecs
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable
+from itertools import accumulate
 from typing import NoReturn, TypeAlias
 
-from schemas.problem import NotJSON
+from schemas.problem import InvalidJSONError
 
 JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | None"
 
-#: Levels of objects and lists, the outermost counted as 1.
+#: The maximum number of nested objects and lists. The outermost object counts as 1.
 MAX_DEPTH = 64
-#: In a platform's answer; a dataset's record has some dozens.
-MAX_ANSWER_VALUES = 25_000
+#: The maximum number of values in a provider's response. The record of a dataset has some dozens.
+MAX_RESPONSE_VALUES = 25_000
 
-# Possessive, and with an optional closing quote: an unclosed string costs one pass, not one for each of its quotes.
-_STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
-# Before each value but the first of all stands one of these.
+# Every value except the outermost follows one of these characters.
 _SEPARATORS = (b",", b"[", b"{")
-_STRING_OR_SEPARATOR = re.compile(rb"%b|[,\[{]" % _STRING.pattern.encode(), re.DOTALL)
-_PLAIN = bytes(set(range(256)) - set(b'[]{}"'))
-_PLAIN_STRING = re.compile(rb'"[^"]*+"?')
-_ALIKE = bytes.maketrans(b"{}", b"[]")
-_OPENING = ord("[")
-_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
-# A double holds every number whose text is this short, whatever its digits.
-_SAFE_INT_LENGTH = 300
+_NOT_STRUCTURE = bytes(set(range(256)) - set(b'[]{},"'))
+# An opening bracket is one level up (1), and a closing bracket one level down (-1, as a signed byte).
+_LEVEL_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+# A double can represent every integer with at most this many digits.
+_MAX_SAFE_DIGITS = 300
 
 
 def parse_object(raw: bytes) -> dict[str, JSON]:
-    """A request's body as a JSON object.
+    """Return the JSON object in the body of a request.
 
-    Raises NotJSON: not UTF-8, not JSON, not an object, a duplicate key, NaN, a number that a double can't
-    hold, a lone surrogate, or more than MAX_DEPTH levels.
+    Raises:
+        InvalidJSONError: The body is not UTF-8, not JSON, or not an object, or has a duplicate key, NaN, a number
+            out of a double's range, a lone surrogate, a byte order mark, or more than MAX_DEPTH levels.
     """
-    value = _parse(raw, unique_keys=True)
+    value = _parse(raw, _STRICT)
     if not isinstance(value, dict):
-        raise NotJSON("The body must be a JSON object.")
-    return value
-
-
-def parse_answer(raw: bytes) -> JSON:
-    """A platform's answer as JSON of any kind; of two equal keys the last one counts.
-
-    Raises NotJSON as parse_object does, but for duplicate keys, surrogates and a byte order mark; also for more than
-    MAX_ANSWER_VALUES, which would take a hundred times the room, and seconds to look through for secrets.
-    """
-    if sum(map(raw.count, _SEPARATORS)) > MAX_ANSWER_VALUES and _has_too_many_values(raw):
-        raise NotJSON(f"The body holds more than {MAX_ANSWER_VALUES} values.")
-    return _parse(raw.removeprefix(codecs.BOM_UTF8), unique_keys=False)
-
-
-def _has_too_many_values(raw: bytes) -> bool:
-    separators = 0
-    for texts, found in enumerate(_STRING_OR_SEPARATOR.finditer(raw)):
-        separators += found[0] in _SEPARATORS
-        # A key and a value for each comma is all the text that there can be.
-        if separators > MAX_ANSWER_VALUES or texts > 4 * MAX_ANSWER_VALUES:
-            return True
-    return False
-
-
-def dump(value: object) -> bytes:
-    """`value` as compact JSON in UTF-8: key order kept, non-ASCII characters as themselves."""
-    text = _compact(value)
-    # A lone surrogate, which only a platform's answer can hold, has no UTF-8: it stays the escape it was.
-    return text.encode("utf-8", "backslashreplace")
-
-
-def _parse(raw: bytes, *, unique_keys: bool) -> JSON:
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise NotJSON(f"The body is not UTF-8 (byte {error.start}).") from None
-    if _deeper_than(raw, MAX_DEPTH):
-        raise NotJSON(f"The body is nested deeper than {MAX_DEPTH} levels.")
-    if text.startswith("\ufeff"):
-        raise NotJSON("The body begins with a byte order mark (BOM).")
-    try:
-        value: JSON = (_STRICT if unique_keys else _LENIENT).decode(text)
-    except json.JSONDecodeError as error:
-        raise NotJSON(f"The body is not JSON: {error.msg} (line {error.lineno}, column {error.colno}).") from None
-    if unique_keys and _SURROGATE_ESCAPE.search(text):
+        raise InvalidJSONError("The body must be a JSON object.")
+    if _SURROGATE_ESCAPE.search(raw):
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:
-            raise NotJSON("The body holds half of a surrogate pair (\\ud800 to \\udfff).") from None
+            raise InvalidJSONError(
+                "The body has a lone surrogate (\\ud800 to \\udfff), which is no character."
+            ) from None
     return value
 
 
-def _deeper_than(raw: bytes, limit: int) -> bool:
-    """Whether brackets outside strings nest deeper than `limit`; looked at before json's own recursion."""
-    if raw.count(b"{") + raw.count(b"[") <= limit:
-        return False
-    # Brackets and quotes, as JSON has them; a pair of quotes with nothing between them opens and closes nothing.
-    plain = raw.replace(rb"\\", b"").replace(rb"\"", b"").translate(_ALIKE, _PLAIN).replace(b'""', b"")
-    brackets = left = _PLAIN_STRING.sub(b"", plain)
-    # Each round takes the innermost away: the whole, if it closes as it opens, in as many rounds as it has levels.
-    for _ in range(limit if brackets.count(b"[") == brackets.count(b"]") else 0):
-        before, left = len(left), left.replace(b"[]", b"")
-        if not left:
-            return False
-        if len(left) == before:
-            break
-    depth = 0
-    for bracket in brackets:
-        if bracket == _OPENING:
-            depth += 1
-            if depth > limit:
-                return True
-        elif depth == 0:
-            return False  # closed before it was opened: no JSON, whatever follows
-        else:
-            depth -= 1
-    return False
+def parse_response(raw: bytes) -> JSON:
+    """Return the JSON value in the body of a provider's response.
+
+    Of two equal keys, the last one counts. A lone surrogate and a byte order mark are accepted.
+
+    Raises:
+        InvalidJSONError: The body breaks another rule of parse_object, or has more than MAX_RESPONSE_VALUES values.
+            Many small values need a hundred times the memory of their text, and seconds of redaction.
+    """
+    if _has_too_many_values(raw):
+        raise InvalidJSONError(f"The body has more than {MAX_RESPONSE_VALUES} values.")
+    return _parse(raw.removeprefix(codecs.BOM_UTF8), _LENIENT)
 
 
-def _unique(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        raise NotJSON(f"The body holds the key {shown(_repeated(key for key, _ in pairs))} twice in one object.")
-    return value
+def dump(value: object) -> bytes:
+    """Return `value` as compact JSON in UTF-8, with its key order and its non-ASCII characters."""
+    text = _ENCODER.encode(value)
+    # UTF-8 can't represent a lone surrogate, which only a provider's response can contain. Write its escape.
+    return text.encode("utf-8", "backslashreplace")
 
 
-def _repeated(keys: Iterable[str]) -> str:
-    return Counter(keys).most_common(1)[0][0]
-
-
-def at(value: JSON, *path: str) -> JSON:
-    """What is at `path` in `value`, key by key; None if there is nothing."""
+def value_at(value: JSON, *path: str) -> JSON:
+    """Return the member of `value` at `path`, key by key, or None if the member does not exist."""
     for key in path:
         value = value.get(key) if isinstance(value, dict) else None
     return value
 
 
-def shown(text: str, limit: int = 60) -> str:
-    """`text` as it can stand in a message: quoted, in ASCII, and at most `limit` characters of it."""
+def quoted(text: str, limit: int = 60) -> str:
+    """Return `text` for use in a message: in quotes, in ASCII, and cut at `limit` characters."""
     return json.dumps(text if len(text) <= limit else text[:limit] + "…").replace("\\u2026", "…")
 
 
-def _constant(name: str) -> NoReturn:
-    raise NotJSON(f"The body holds {name}, which JSON has no number for.")
-
-
-def _int(text: str) -> int | float:
-    if len(text) > _SAFE_INT_LENGTH:
-        _float(text)
-    # An integer has no negative zero, but what was sent is what is sent on.
-    return -0.0 if text == "-0" else int(text)
-
-
-def _float(text: str) -> float:
-    value = float(text)
-    overflowed = value in (float("inf"), float("-inf"))
-    underflowed = value == 0 and any(digit in "123456789" for digit in re.split("[eE]", text, maxsplit=1)[0])
-    if overflowed or underflowed:
-        raise NotJSON("The body holds a number that is out of range.")
+def _parse(raw: bytes, decoder: json.JSONDecoder) -> JSON:
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidJSONError(f"The body is not UTF-8 (byte {error.start}).") from None
+    if text.startswith("\ufeff"):
+        raise InvalidJSONError("The body begins with a byte order mark (BOM). Send the JSON without the mark.")
+    _check_depth(raw)
+    try:
+        value: JSON = decoder.decode(text)
+    except json.JSONDecodeError as error:
+        location = f"line {error.lineno}, column {error.colno}"
+        raise InvalidJSONError(f"The body is not JSON: {error.msg} ({location}).") from None
     return value
 
 
-# Made once: json.loads and json.dumps would make them anew for each text.
-_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
-_LENIENT = json.JSONDecoder(parse_constant=_constant, parse_float=_float, parse_int=_int)
-_STRICT = json.JSONDecoder(parse_constant=_constant, parse_float=_float, parse_int=_int, object_pairs_hook=_unique)
+def _has_too_many_values(raw: bytes) -> bool:
+    # This count includes the characters inside strings, and settles most responses.
+    if _count_separators(raw) <= MAX_RESPONSE_VALUES:
+        return False
+    structure = _structure(raw)
+    # A value has at most two strings: its key and the value itself. The limit bounds the memory of the exact count.
+    quotes = structure.count(b'"')
+    return quotes > 4 * MAX_RESPONSE_VALUES or _count_separators(_without_strings(structure)) > MAX_RESPONSE_VALUES
+
+
+def _count_separators(raw: bytes) -> int:
+    return sum(map(raw.count, _SEPARATORS))
+
+
+def _check_depth(raw: bytes) -> None:
+    """Raise InvalidJSONError if `raw` has more than MAX_DEPTH levels.
+
+    The check precedes the parser, because the recursion limit of the parser depends on the version of Python.
+    """
+    if raw.count(b"{") + raw.count(b"[") <= MAX_DEPTH:
+        return
+    steps = _without_strings(_structure(raw)).translate(_LEVEL_STEPS, b",")
+    if max(accumulate(memoryview(steps).cast("b")), default=0) > MAX_DEPTH:
+        raise InvalidJSONError(f"The body is nested deeper than {MAX_DEPTH} levels.")
+
+
+def _structure(raw: bytes) -> bytes:
+    """Return the brackets, commas, and quotes of a JSON text, without the strings that have no bracket and no comma."""
+    without_escapes = raw.replace(rb"\\", b"").replace(rb"\"", b"")
+    return without_escapes.translate(None, _NOT_STRUCTURE).replace(b'""', b"")
+
+
+def _without_strings(structure: bytes) -> bytes:
+    # The text before the first quote is outside a string, the text after it inside, and so on.
+    return b"".join(structure.split(b'"')[::2])
+
+
+def _unique_object(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        key, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+        raise InvalidJSONError(f"The body has the key {quoted(key)} twice in one object.")
+    return value
+
+
+def _reject_constant(name: str) -> NoReturn:
+    raise InvalidJSONError(f"The body has the value {name}, which is not a JSON number.")
+
+
+def _parse_int(text: str) -> int | float:
+    if len(text) > _MAX_SAFE_DIGITS:
+        _parse_float(text)
+    # Python's int has no negative zero, but the provider must receive the number that the sender sent.
+    return -0.0 if text == "-0" else int(text)
+
+
+def _parse_float(text: str) -> float:
+    value = float(text)
+    overflow = value in (float("inf"), float("-inf"))
+    underflow = value == 0 and re.search("[1-9]", re.split("[eE]", text, maxsplit=1)[0])
+    if overflow or underflow:
+        raise InvalidJSONError("The body has a number that is out of range (IEEE 754 double).")
+    return value
+
+
+# json.loads and json.dumps would create a decoder and an encoder for each call.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+_LENIENT = json.JSONDecoder(parse_constant=_reject_constant, parse_float=_parse_float, parse_int=_parse_int)
+_STRICT = json.JSONDecoder(
+    object_pairs_hook=_unique_object,
+    parse_constant=_reject_constant,
+    parse_float=_parse_float,
+    parse_int=_parse_int,
+)

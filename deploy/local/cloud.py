@@ -1,4 +1,4 @@
-"""This machine as the cloud: both platforms, a Secret Manager, and the function under its real server."""
+"""The cloud on this machine: both providers, Secret Manager, and the function under its real server."""
 
 import os
 import secrets
@@ -26,7 +26,7 @@ APIFY_USER, DATA_WORLD_OWNER = "jane", "acme"
 
 @dataclass
 class Cloud:
-    """The platforms and the Secret Manager, with fresh tokens in it."""
+    """Run both local providers, and a Secret Manager with the tokens of these providers."""
 
     apify_token: str = field(default_factory=lambda: f"apify_api_{secrets.token_hex(18)}", repr=False)
     data_world_token: str = field(default_factory=lambda: f"dw.{secrets.token_urlsafe(30)}", repr=False)
@@ -37,11 +37,11 @@ class Cloud:
     secret_manager: SecretManager = field(init=False)
 
     def start(self) -> "Cloud":
-        """Starts all three on free ports."""
+        """Start all three servers on free ports."""
         self.apify = Apify(tokens={self.apify_token: APIFY_USER})
         self.data_world = DataWorld(tokens={self.data_world_token: DATA_WORLD_OWNER})
         self.secret_manager = SecretManager()
-        # A line end behind the token: `echo TOKEN | gcloud secrets versions add …` leaves one.
+        # `echo TOKEN | gcloud secrets versions add …` stores a line end behind the token.
         self.secret_manager.add_version(secret_name("apify-token"), f"{self.apify_token}\n")
         self.secret_manager.add_version(secret_name("data-world-token"), self.data_world_token)
         self.secret_manager.add_version(secret_name("relay-secret"), self.relay_secret)
@@ -52,13 +52,13 @@ class Cloud:
         return self
 
     def stop(self) -> None:
-        """Stops all three."""
+        """Stop all three servers."""
         self.apify.stop()
         self.data_world.stop()
         self.secret_manager.stop()
 
     def settings(self) -> dict[str, str]:
-        """The variables that make a function use this cloud."""
+        """Return the variables that make a function use this cloud."""
         return {
             "GOOGLE_CLOUD_PROJECT": PROJECT,
             "SECRET_MANAGER_EMULATOR_HOST": self.secret_manager.address,
@@ -71,12 +71,12 @@ class Cloud:
 
 
 def secret_name(name: str) -> str:
-    """The full name of a secret of this cloud's project."""
+    """Return the full name of a secret in the project of this cloud."""
     return f"projects/{PROJECT}/secrets/{name}"
 
 
 class Function:
-    """The function as it is deployed: `functions-framework` in a process of its own."""
+    """Run the function as in a deployment: `functions-framework` in a process of its own."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class Function:
         environ: Mapping[str, str] | None = None,
         command: Sequence[str] = (sys.executable, "-m", "functions_framework", "--target", "relay"),
     ) -> None:
-        """`settings`, and `environ`, are all that the function sees, but for what a process needs to run."""
+        """Start the function. Its variables are `settings`, `environ`, and the few that every process needs."""
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         needed = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
@@ -98,17 +98,18 @@ class Function:
             env={**needed, **(environ or {}), "PORT": str(self.port), "PYTHONUNBUFFERED": "1", **settings},
             stdout=log,
             stderr=subprocess.STDOUT,
-            # A Ctrl-C at the terminal is for whoever started us, who then stops us in order.
+            # Ctrl-C in the terminal must reach only the parent process, which then stops the function.
             start_new_session=True,
         )
 
-    def wait_until_up(self, seconds: float = 30.0, *, over: threading.Event | None = None) -> "Function":
-        """Returns when GET /health answers, or when it is `over`.
+    def wait_until_up(self, seconds: float = 300.0, *, over: threading.Event | None = None) -> "Function":
+        """Wait until GET /health has a response, or until the event `over` is set.
 
-        Raises RuntimeError when the function ends before that, or takes too long.
+        Raises:
+            RuntimeError: The function has ended, or has no response after `seconds`.
         """
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
             if over and over.is_set():
                 return self
             if self.process.poll() is not None:
@@ -122,30 +123,30 @@ class Function:
         raise RuntimeError(f"The function was not up after {seconds} seconds.")
 
     def stop(self) -> int:
-        """Asks the function to end (SIGTERM), as the platform does; its exit code."""
+        """Stop the function with SIGTERM, as Cloud Run does, and return its exit code."""
         if self.process.poll() is None:
             self.process.terminate()
         try:
-            return self.process.wait(timeout=15)
+            return self.process.wait(timeout=60)
         except subprocess.TimeoutExpired:
-            # Its whole group: gunicorn's workers are children of its own.
+            # End the process group, since gunicorn's workers are child processes.
             os.killpg(self.process.pid, signal.SIGKILL)
             return self.process.wait()
 
 
 def ending() -> threading.Event:
-    """Is set by Ctrl-C and SIGTERM, which end nothing by themselves from now on.
+    """Return an event that Ctrl-C and SIGTERM set, instead of raising an exception.
 
-    An exception in the midst of starting a process would leave it behind.
+    An exception during the start of a process would leave the process behind.
     """
     over = threading.Event()
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, lambda *_: over.set())
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signal_number, lambda *_: over.set())
     return over
 
 
 def free_port() -> int:
-    """A port on loopback that nobody listens on now."""
+    """Return a port of the loopback interface that no process listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -153,7 +154,7 @@ def free_port() -> int:
 
 
 def is_free(port: int) -> bool:
-    """Whether `port` can be listened on."""
+    """Return whether no process listens on `port`."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         return probe.connect_ex(("127.0.0.1", port)) != 0

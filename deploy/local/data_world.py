@@ -1,4 +1,4 @@
-"""data.world's datasets on this machine; https://developer.data.world/reference/patchdataset"""
+"""A local provider with the datasets API of data.world: https://developer.data.world/reference/patchdataset."""
 
 import json
 import re
@@ -8,18 +8,18 @@ from typing import Any
 
 from flask import Flask, Response
 
-from deploy.local.upstream import Platform, Refused, json_body, now
+from deploy.local.provider import LocalProvider, RejectedError, json_body, now
 
 
 @dataclass(kw_only=True)
-class DataWorld(Platform):
-    """data.world's datasets: `tokens` lead to owners."""
+class DataWorld(LocalProvider):
+    """Serve the datasets API of data.world. The values of `tokens` are the owners of datasets."""
 
     prefix: str = "/v0"
     datasets: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def add(self, reference: str) -> str:
-        """A new dataset, as owner/id; the reference."""
+        """Create the dataset `reference` (`owner/id`), and return the reference."""
         owner, _, name = reference.partition("/")
         created = now()
         self.datasets[reference] = {
@@ -37,14 +37,14 @@ class DataWorld(Platform):
         return reference
 
     def routes(self, app: Flask) -> None:
-        """Get dataset, update dataset."""
+        """Add *Get dataset* and *Update dataset*."""
         app.add_url_rule("/v0/datasets/<owner>/<name>", "get", self._get, methods=["GET"])
         app.add_url_rule("/v0/datasets/<owner>/<name>", "patch", self._patch, methods=["PATCH"])
 
-    def error(self, refused: Refused) -> Response:
-        """`{"code", "message", "details"}`."""
-        body = {"code": refused.status, "message": refused.message, "details": refused.kind}
-        return Response(json.dumps(body), refused.status, mimetype="application/json")
+    def error(self, error: RejectedError) -> Response:
+        """Return `{"code", "message", "details"}`."""
+        body = {"code": error.status, "message": error.message, "details": error.kind}
+        return Response(json.dumps(body), error.status, mimetype="application/json")
 
     def _get(self, owner: str, name: str) -> Response:
         with self.lock:
@@ -54,23 +54,23 @@ class DataWorld(Platform):
         with self.lock:
             dataset = self._find(owner, name)
             change = json_body()
-            if wrong := _data_world_violation(change):
-                raise Refused(422, "validation", wrong)
-            files = {each["name"]: each for each in dataset["files"]}
-            for each in change.get("files", []):
-                files[each["name"]] = files.get(each["name"], {}) | each
+            if violation := _violation(change):
+                raise RejectedError(422, "validation", violation)
+            files = {file["name"]: file for file in dataset["files"]}
+            for file in change.get("files", []):
+                files[file["name"]] = files.get(file["name"], {}) | file
             dataset.update(change, files=list(files.values()), updated=now())
             self.applied.append((f"{owner}/{name}", change))
-            answer = {"message": "Dataset successfully updated."}
-            return Response(json.dumps(answer), mimetype="application/json")
+            body = {"message": "Dataset successfully updated."}
+            return Response(json.dumps(body), mimetype="application/json")
 
     def _find(self, owner: str, name: str) -> dict[str, Any]:
         account = self.owner()
         dataset = self.datasets.get(f"{owner}/{name}")
         if dataset is None:
-            raise Refused(404, "not_found", "Dataset not found")
+            raise RejectedError(404, "not_found", "Dataset not found")
         if owner != account:
-            raise Refused(403, "forbidden", "You are not allowed to edit this dataset")
+            raise RejectedError(403, "forbidden", "You are not allowed to edit this dataset")
         return dataset
 
 
@@ -82,7 +82,7 @@ def _list_of(item: Callable[[Any], bool], *, unique: bool) -> Callable[[Any], bo
     def check(value: Any) -> bool:
         if not isinstance(value, list) or not all(map(item, value)):
             return False
-        return not unique or len({json.dumps(each) for each in value}) == len(value)
+        return not unique or len({json.dumps(element) for element in value}) == len(value)
 
     return check
 
@@ -92,7 +92,7 @@ def _object(required: set[str], members: Mapping[str, Callable[[Any], bool]]) ->
         return (
             isinstance(value, dict)
             and required <= set(value) <= set(members)
-            and all(members[key](each) for key, each in value.items())
+            and all(members[key](member) for key, member in value.items())
         )
 
     return check
@@ -103,24 +103,26 @@ def _source(value: Any) -> bool:
         {"url"},
         {
             "url": _text(1, 4096, "(https?|ftps?|stream):.*"),
-            "method": lambda each: each in ("GET", "POST"),
-            "requestHeaders": lambda each: isinstance(each, dict) and all(isinstance(v, str) for v in each.values()),
+            "method": lambda method: method in ("GET", "POST"),
+            "requestHeaders": lambda headers: (
+                isinstance(headers, dict) and all(isinstance(v, str) for v in headers.values())
+            ),
             "requestEntity": _text(0, 10_000),
             "authorization": _object({"type"}, {"type": _text(0, 50), "credentials": _text(1, 1024)}),
             "credentials": _object({"user"}, {"user": _text(0, 1024), "password": _text(0, 1024)}),
-            "expandArchive": lambda each: isinstance(each, bool),
+            "expandArchive": lambda value: isinstance(value, bool),
         },
     )
     if not well_formed(value):
         return False
     headers = value.get("requestHeaders", {})
-    size = sum(len(each.encode()) for each in [value["url"], *headers, *headers.values()])
-    typed = "requestEntity" not in value or any(each.lower() == "content-type" for each in headers)
-    return size <= 4096 and typed
+    size = sum(len(text.encode()) for text in [value["url"], *headers, *headers.values()])
+    has_type = "requestEntity" not in value or any(name.lower() == "content-type" for name in headers)
+    return size <= 4096 and has_type
 
 
 _LABELS = {"raw data", "documentation", "visualization", "clean data", "script", "report"}
-_DATA_WORLD_RULES: Mapping[str, Callable[[Any], bool]] = {
+_RULES: Mapping[str, Callable[[Any], bool]] = {
     "title": _text(1, 60),
     "description": _text(0, 120),
     "summary": _text(0, 25_000),
@@ -133,7 +135,7 @@ _DATA_WORLD_RULES: Mapping[str, Callable[[Any], bool]] = {
             {"name"},
             {
                 "name": _text(1, 128, "[^/]*"),
-                # What its API description says; its documentation, and so our schema, says 120.
+                # The limit in the API description. The documentation, and so the schema of the function, has 120.
                 "description": _text(1, 240),
                 "labels": _list_of(lambda value: value in _LABELS, unique=True),
                 "source": _source,
@@ -144,12 +146,12 @@ _DATA_WORLD_RULES: Mapping[str, Callable[[Any], bool]] = {
 }
 
 
-def _data_world_violation(change: Any) -> str | None:
+def _violation(change: Any) -> str | None:
     if not isinstance(change, dict):
         return "The body must be an object"
     for key, value in change.items():
-        if key not in _DATA_WORLD_RULES:
+        if key not in _RULES:
             return f"{key} is not a property of a dataset"
-        if not _DATA_WORLD_RULES[key](value):
+        if not _RULES[key](value):
             return f"{key} is not valid"
     return None

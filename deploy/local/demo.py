@@ -1,4 +1,4 @@
-"""`make demo`: an Apify PUT and a data.world PATCH, and a GitHub webhook that becomes one: from event to record."""
+"""`make demo`: three events, of which one is a GitHub webhook, and the records that they change."""
 
 import json
 import os
@@ -13,87 +13,87 @@ from typing import Any
 import requests
 
 from deploy.local.cloud import APIFY_USER, DATA_WORLD_OWNER, Cloud, Function, ending
-from deploy.local.signing import proven, signed_headers
-from deploy.local.upstream import Platform
+from deploy.local.provider import LocalProvider
+from deploy.local.signing import authentication, signed_headers
 
 RECIPE = "deploy/recipes/github-workflow.yaml"
 _WIDTH = 100
-_COLOURS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "cyan": "36"}
+_COLORS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "cyan": "36"}
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One event of the demo, and where its effect is to be seen."""
+    """Represent an event of the demo, and its expected effect."""
 
     title: str
     path: str
     event: dict[str, Any]
-    #: The headers that prove the event, and those of them that may be shown.
-    proof: dict[str, str]
-    shown: dict[str, str]
-    #: What the record must say in the end.
+    #: The headers that authenticate the event, and the same headers without secrets.
+    credentials: dict[str, str]
+    printed_headers: dict[str, str]
+    #: The fields that the record must have at the end.
     update: dict[str, Any]
-    platform: Platform
+    provider: LocalProvider
     token: str
     read_back: str
 
     @property
     def body(self) -> bytes:
-        """The event as it is sent."""
+        """Return the request body."""
         return _body(self.event)
 
 
-class Failed(Exception):
-    """The demo did not show what it should."""
+class DemoError(Exception):
+    """Raised if an event doesn't have its expected effect."""
 
 
 def main() -> int:
-    """Runs the demo; 0 if all records are changed."""
+    """Run the demo, and return 0 if all records have changed."""
     over = ending()
     cloud = Cloud().start()
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "log")
-        began = time.monotonic()
+        started = time.monotonic()
         with log.open("wb") as stream:
             function = Function({**cloud.settings(), "RELAY_CONFIG": RECIPE}, log=stream)
         try:
             function.wait_until_up(over=over)
             if not over.is_set():
-                _introduce(cloud, function, time.monotonic() - began)
+                _introduce(cloud, function, time.monotonic() - started)
             for number, scene in enumerate(_scenes(cloud), start=1):
                 if over.is_set():
                     print("\nInterrupted.")
                     return 130
                 _play(number, scene, function)
-        except (Failed, RuntimeError, requests.RequestException) as error:
+        except (DemoError, RuntimeError, requests.RequestException) as error:
             function.stop()
-            print(f"\n{paint('red', 'The demo failed:')} {error}\n\nWhat the function said:\n{log.read_text()}")
+            print(f"\n{paint('red', 'The demo failed:')} {error}\n\nThe log of the function:\n{log.read_text()}")
             return 1
         finally:
             function.stop()
             cloud.stop()
         _print_log(log.read_text())
-    print(f"\n{paint('green', '✓')} All records are changed. {time.monotonic() - began:.1f} s in all.")
-    print("  Next: `make run` keeps it all running for you to try, `make test` proves the rest.")
+    print(f"\n{paint('green', '✓')} All records have changed. The demo took {time.monotonic() - started:.1f} s.")
+    print("  Next: `make run` keeps everything running for you to try, and `make test` runs all tests.")
     return 0
 
 
-def paint(colour: str, text: str) -> str:
-    """`text` in colour, on a terminal that wants it (https://no-color.org)."""
-    wanted = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
-    return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m" if wanted else text
+def paint(color: str, text: str) -> str:
+    """Return `text` in color, if the standard output is a terminal that allows color (https://no-color.org)."""
+    is_allowed = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+    return f"\x1b[{_COLORS[color]}m{text}\x1b[0m" if is_allowed else text
 
 
 def _introduce(cloud: Cloud, function: Function, seconds: float) -> None:
-    print(f"\n{paint('bold', 'Dataset Relay')}, with this machine as the cloud. Up in {seconds:.1f} s:\n")
-    for name, where in (
+    print(f"\n{paint('bold', 'Dataset Relay')} on this machine, started in {seconds:.1f} s:\n")
+    for name, address in (
         ("Apify", cloud.apify.base_url),
         ("data.world", cloud.data_world.base_url),
         ("Secret Manager", f"{cloud.secret_manager.address} (gRPC)"),
         ("the function", function.url),
         ("its hooks", RECIPE),
     ):
-        print(f"  {name:<16}{paint('cyan', where)}")
+        print(f"  {name:<16}{paint('cyan', address)}")
 
 
 def _body(event: dict[str, Any]) -> bytes:
@@ -101,7 +101,7 @@ def _body(event: dict[str, Any]) -> bytes:
 
 
 def workflow() -> dict[str, Any]:
-    """What GitHub says of a workflow's run, cut to what matters here."""
+    """Return GitHub's payload for a workflow run, shortened to the fields that the recipe uses."""
     return {
         "action": "completed",
         "workflow_run": {
@@ -136,42 +136,42 @@ def _scenes(cloud: Cloud) -> list[Scene]:
             }
         ],
     }
-    signed, _ = proven("github", cloud.github_secret, _body(workflow()))
+    signed, _ = authentication("github", cloud.github_secret, _body(workflow()))
     github = {"X-GitHub-Event": "workflow_run", "X-GitHub-Delivery": "72d3162e-cc78-11e3-81ab", **signed}
     return [
         Scene(
-            "A scraper is done: its dataset on Apify gets a name, and is opened. Signed (Standard Webhooks).",
+            "A scraper has finished. Its dataset on Apify gets a name and becomes public. The event is signed.",
             "/",
             scraped,
-            proof=signature,
-            shown=signature,
+            credentials=signature,
+            printed_headers=signature,
             update=renamed,
-            platform=cloud.apify,
+            provider=cloud.apify,
             token=cloud.apify_token,
             read_back=f"/datasets/{dataset_id}",
         ),
         Scene(
-            "A model run is done: the record on data.world says so, and gets the new file. With a bearer secret.",
+            "A model run has finished. The record on data.world gets a new summary and a file. The event has a secret.",
             "/",
             {"id": "run-4711", "provider": "data.world", "dataset": products, "update": described},
-            proof={"Authorization": f"Bearer {cloud.relay_secret}"},
-            shown={"Authorization": "Bearer ••••"},
+            credentials={"Authorization": f"Bearer {cloud.relay_secret}"},
+            printed_headers={"Authorization": "Bearer ••••"},
             update=described,
-            platform=cloud.data_world,
+            provider=cloud.data_world,
             token=cloud.data_world_token,
             read_back=f"/datasets/{products}",
         ),
         Scene(
-            "GitHub says in its own words that a workflow is done: a hook turns that into an update.",
+            "A GitHub workflow has finished. A hook turns the payload of GitHub into an update.",
             "/hooks/github-workflow",
             workflow(),
-            proof=github,
-            shown=github,
+            credentials=github,
+            printed_headers=github,
             update={
                 "summary": "Built by [Build #214](https://github.com/acme/products/actions/runs/19520441207)\n"
                 "on 2026-11-22, from commit 9c1d3be\nof acme/products.\n"
             },
-            platform=cloud.data_world,
+            provider=cloud.data_world,
             token=cloud.data_world_token,
             read_back=f"/datasets/{products}",
         ),
@@ -181,62 +181,68 @@ def _scenes(cloud: Cloud) -> list[Scene]:
 def _play(number: int, scene: Scene, function: Function) -> None:
     url = f"{function.url}{scene.path}"
     print(f"\n{paint('bold', f'{number}  {scene.title}')}")
-    _part("sent", f"POST {url}", *(f"{name}: {value}" for name, value in scene.shown.items()), scene.event)
-    calls = len(scene.platform.calls)
-    began = time.monotonic()
-    headers = {"Content-Type": "application/json", **scene.proof}
-    answer = requests.post(url, data=scene.body, headers=headers, timeout=15)
-    elapsed = (time.monotonic() - began) * 1000
-    if len(scene.platform.calls) == calls:
-        raise Failed(f"no call reached the platform; the answer was {answer.status_code}: {answer.text}")
-    call = scene.platform.calls[-1]
+    _print_part(
+        "sent", f"POST {url}", *(f"{name}: {value}" for name, value in scene.printed_headers.items()), scene.event
+    )
+    calls_before = len(scene.provider.calls)
+    started = time.monotonic()
+    headers = {"Content-Type": "application/json", **scene.credentials}
+    response = requests.post(url, data=scene.body, headers=headers, timeout=15)
+    elapsed = (time.monotonic() - started) * 1000
+    if len(scene.provider.calls) == calls_before:
+        raise DemoError(f"The provider has received no call. The response was {response.status_code}: {response.text}")
+    call = scene.provider.calls[-1]
     if call.headers.get("authorization") != f"Bearer {scene.token}":
-        raise Failed("the platform did not get the token that Secret Manager keeps.")
-    token = "Authorization: Bearer •••• (the one that Secret Manager keeps)"
-    _part("received", f"{call.method} {call.path}", token, call.json)
-    status = f"{answer.status_code} {HTTPStatus(answer.status_code).phrase}, {elapsed:.0f} ms"
-    delivery = f"Relay-Delivery: {answer.headers['Relay-Delivery']}"
-    _part("came back", paint("green" if answer.ok else "red", status), delivery, answer.json())
-    if not answer.ok:
-        raise Failed(f"the answer was {answer.status_code}.")
-    _check(scene)
+        raise DemoError("The provider hasn't received the token in Secret Manager.")
+    token = "Authorization: Bearer •••• (the token in Secret Manager)"
+    _print_part("received", f"{call.method} {call.path}", token, call.json)
+    status = f"{response.status_code} {HTTPStatus(response.status_code).phrase}, {elapsed:.0f} ms"
+    delivery = f"Relay-Delivery: {response.headers['Relay-Delivery']}"
+    _print_part("response", paint("green" if response.ok else "red", status), delivery, response.json())
+    if not response.ok:
+        raise DemoError(f"The response was {response.status_code}.")
+    _check_record(scene)
 
 
-def _check(scene: Scene) -> None:
-    """Reads the record back from the platform: what was sent is what is there."""
-    url = scene.platform.base_url + scene.read_back
+def _check_record(scene: Scene) -> None:
+    """Read the record from the provider, and compare the record with the update.
+
+    Raises:
+        DemoError: A field of the record differs.
+    """
+    url = scene.provider.base_url + scene.read_back
     record = requests.get(url, headers={"Authorization": f"Bearer {scene.token}"}, timeout=15).json()
     record = record.get("data", record)
-    wrong = [key for key, value in scene.update.items() if record.get(key) != value]
-    if wrong:
-        raise Failed(f"the record does not say what the update said: {', '.join(wrong)}.")
-    _part("record now", f"{paint('green', '✓')} says what the update says (GET {scene.read_back})")
+    different = [key for key, value in scene.update.items() if record.get(key) != value]
+    if different:
+        raise DemoError(f"The record differs from the update: {', '.join(different)}.")
+    _print_part("record", f"{paint('green', '✓')} has the values of the update (GET {scene.read_back})")
 
 
-def _part(label: str, *lines: object) -> None:
+def _print_part(label: str, *lines: object) -> None:
     for line in lines:
         text = line if isinstance(line, str) else pretty(line)
-        for each in text.splitlines():
-            print(f"   {paint('cyan', f'{label:<12}')}{each}")
+        for text_line in text.splitlines():
+            print(f"   {paint('cyan', f'{label:<12}')}{text_line}")
             label = ""
 
 
 def pretty(value: Any, indent: str = "") -> str:
-    """`value` as JSON, a line for each thing that fits on one."""
+    """Return `value` as JSON, with a line for each element that fits on a line."""
     text = json.dumps(value, ensure_ascii=False)
     if len(indent + text) <= _WIDTH or not value or not isinstance(value, dict | list):
         return text
     inner = indent + "  "
     if isinstance(value, dict):
-        parts = [f"{json.dumps(key)}: {pretty(each, inner)}" for key, each in value.items()]
+        parts = [f"{json.dumps(key)}: {pretty(member, inner)}" for key, member in value.items()]
     else:
-        parts = [pretty(each, inner) for each in value]
+        parts = [pretty(element, inner) for element in value]
     opening, closing = "{}" if isinstance(value, dict) else "[]"
     return f"{opening}\n{inner}" + f",\n{inner}".join(parts) + f"\n{indent}{closing}"
 
 
 def _print_log(text: str) -> None:
-    print(f"\n{paint('bold', 'What the function logged, a line per request:')}")
+    print(f"\n{paint('bold', 'The log of the function, with a line per request:')}")
     for line in text.splitlines():
         if '"delivery"' in line and "/health" not in line:
             print(f"   {paint('dim', line)}")

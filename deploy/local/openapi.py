@@ -1,4 +1,7 @@
-"""`make openapi`: deploy/openapi.json, which the function serves, made from the schemas that it judges by."""
+"""Generate deploy/openapi.json, the document that the function serves, from the schemas that validate events.
+
+python -m deploy.local.openapi
+"""
 
 import inspect
 import json
@@ -14,65 +17,66 @@ from marshmallow import Schema, fields, validate
 
 from deploy.local import openapi_routes
 from deploy.local.cloud import ROOT
-from deploy.local.openapi_answers import ANSWERS, HEADERS
+from deploy.local.openapi_responses import HEADERS, RESPONSE_SCHEMAS, ref
 from handlers.providers import PROVIDERS
+from schemas.base import StrictBoolean, StrictList, StrictSchema, UpdateSchema, string_values
+from schemas.cloud_event import CloudEventSchema
 from schemas.data_world import Source
-from schemas.event import CloudEventSchema, EventSchema
+from schemas.event import EventSchema
 from schemas.problem import ProblemSchema
-from schemas.strict import StrictBoolean, StrictList, StrictSchema, UpdateSchema, string_values
 
 PATH = ROOT / "deploy/openapi.json"
 
-_ABOUT = """\
-Hears a data pipeline finish, and updates the dataset's record on Apify or data.world.
+_DESCRIPTION = """\
+Updates the record of a dataset on Apify or data.world when a data pipeline finishes.
 
-Events of your own go to `POST /`; what a sender has a payload of its own for goes to the hook that is set up for it.
-A success is the platform's own answer; everything else is a problem (RFC 9457), whose `retryable` says whether the
-same request may succeed later. What a rule says beyond this document is in the `errors` of a 422.
+Send native events to `POST /`. A sender with a payload of its own sends the payload to a hook.
+A success is the provider's own response. Every other response is a problem (RFC 9457), whose `retryable` states
+whether the same request may succeed later. The `errors` of a 422 name the rules that this document can't express.
 """
 
 
 class _Converter(OpenAPIConverter):
-    """apispec's, which knows our own kinds of schema, field and validator, too."""
+    """Extend apispec's converter by the base classes, fields, and validators of schemas.base."""
 
-    field_mapping = {**DEFAULT_FIELD_MAPPING, StrictBoolean: ("boolean", None)}  # noqa: RUF012 - apispec's own way
+    field_mapping = {**DEFAULT_FIELD_MAPPING, StrictBoolean: ("boolean", None)}  # noqa: RUF012 - apispec's declaration
 
     def schema2jsonschema(self, schema: Any) -> dict[str, Any]:
-        """A schema: its docstring, its fields, and what it says of them together."""
+        """Return the JSON schema of a marshmallow schema, with its docstring as the description."""
         instance = resolve_schema_instance(schema)
-        found = super().schema2jsonschema(instance)  # type: ignore[no-untyped-call]
-        described: dict[str, Any] = {"description": inspect.getdoc(instance), **found}
-        # An answer may get more members one day: only what comes in is closed.
-        described.pop("additionalProperties", None)
+        converted = super().schema2jsonschema(instance)  # type: ignore[no-untyped-call]
+        json_schema: dict[str, Any] = {"description": inspect.getdoc(instance), **converted}
+        # Responses can get more members in a later version. Only requests reject unknown members.
+        json_schema.pop("additionalProperties", None)
         if isinstance(instance, StrictSchema):
-            described["additionalProperties"] = False
+            json_schema["additionalProperties"] = False
         if isinstance(instance, UpdateSchema):
-            described["minProperties"] = 1
+            json_schema["minProperties"] = 1
         if isinstance(instance, Source):
-            described["dependentRequired"] = {"requestEntity": ["requestHeaders"]}
-        return described
+            json_schema["dependentRequired"] = {"requestEntity": ["requestHeaders"]}
+        return json_schema
 
     def field2pattern(self, field: fields.Field[Any], **_: Any) -> dict[str, str]:
-        """A field's one pattern, whole; where it has several, its metadata says what they come to."""
-        found = [str(each.regex.pattern) for each in field.validators if isinstance(each, validate.Regexp)]
-        return {"pattern": _ecmascript(found[0])} if len(found) == 1 else {}
+        """Return the pattern of a field with one pattern. Otherwise, the metadata of the field has the pattern."""
+        patterns = [str(rule.regex.pattern) for rule in field.validators if isinstance(rule, validate.Regexp)]
+        return {"pattern": _ecmascript(patterns[0])} if len(patterns) == 1 else {}
 
     def own2properties(self, field: fields.Field[Any], ret: dict[str, Any]) -> dict[str, Any]:
-        """What our own fields and validators say."""
-        said: dict[str, Any] = {}
+        """Return the properties of the fields and validators in schemas.base."""
+        properties: dict[str, Any] = {}
         if isinstance(field, StrictList) and field.distinct:
-            said["uniqueItems"] = True
+            properties["uniqueItems"] = True
         if string_values in field.validators:
-            said["additionalProperties"] = {"type": "string"}
+            properties["additionalProperties"] = {"type": "string"}
         schema = getattr(field, "parent", None)
         if isinstance(schema, EventSchema) and field.name == "provider":
-            said["const"] = next(name for name, each in PROVIDERS.items() if each.EVENT is schema)
+            properties["const"] = next(name for name, provider in PROVIDERS.items() if provider.event_schema is schema)
         if isinstance(schema, CloudEventSchema) and not field.required:
-            said["type"] = [ret["type"], "null"]
-        return said
+            properties["type"] = [ret["type"], "null"]
+        return properties
 
     def init_attribute_functions(self) -> None:
-        """Beside apispec's own, and after them: the above."""
+        """Add `own2properties` to the end of apispec's own functions."""
         super().init_attribute_functions()  # type: ignore[no-untyped-call]
         self.attribute_functions.append(self.own2properties)
 
@@ -82,53 +86,53 @@ class _Plugin(MarshmallowPlugin):
 
 
 def _ecmascript(pattern: str) -> str:
-    """A pattern of schemas.strict.matches, in ECMAScript, where `$` is the very end."""
+    r"""Return a pattern of schemas.base.matches in ECMAScript, where `$` without flags has the meaning of `\Z`."""
     inner = pattern.removeprefix("(?:").removesuffix(r")\Z")
     return f"^(?:{inner})$" if "|" in inner else f"^{inner}$"
 
 
 def build() -> str:
-    """The document, as the file has it."""
+    """Return the content of deploy/openapi.json."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    about = {"description": _ABOUT, "license": {"name": project["license"], "identifier": project["license"]}}
-    spec = APISpec("Dataset Relay", project["version"], "3.1.0", plugins=[_Plugin()], info=about)
+    info = {"description": _DESCRIPTION, "license": {"name": project["license"], "identifier": project["license"]}}
+    spec = APISpec("Dataset Relay", project["version"], "3.1.0", plugins=[_Plugin()], info=info)
     for provider in PROVIDERS.values():
-        _add(spec, provider.EVENT)
-    spec.components.schema("Event", _events())
-    _add(spec, CloudEventSchema(exclude=("data", "data_base64")), **_CLOUD_EVENT_DATA)
-    _add(spec, ProblemSchema())
-    for schema, more in ANSWERS:
-        _add(spec, schema, **more)
+        _add_schema(spec, provider.event_schema)
+    spec.components.schema("Event", _event_schema())
+    _add_schema(spec, CloudEventSchema(exclude=("data", "data_base64")), **_CLOUD_EVENT_DATA)
+    _add_schema(spec, ProblemSchema())
+    for schema, rules in RESPONSE_SCHEMAS:
+        _add_schema(spec, schema, **rules)
     for name, header in HEADERS.items():
         spec.components.header(name, dict(header))
-    for name, scheme in openapi_routes.PROOFS.items():
+    for name, scheme in openapi_routes.SECURITY_SCHEMES.items():
         spec.components.security_scheme(name, scheme)
     for path, operations in openapi_routes.ROUTES.items():
         spec.path(path, operations=dict(operations))
     return json.dumps(spec.to_dict(), ensure_ascii=False, indent=2) + "\n"
 
 
-def _add(spec: APISpec, schema: Schema, **more: Any) -> None:
+def _add_schema(spec: APISpec, schema: Schema, **rules: Any) -> None:
     name = type(schema).__name__.removesuffix("Schema")
     if name not in spec.components.schemas:
-        spec.components.schema(name, more, schema=schema)
+        spec.components.schema(name, rules, schema=schema)
 
 
-def _events() -> dict[str, Any]:
-    refs = {name: f"#/components/schemas/{type(each.EVENT).__name__}" for name, each in PROVIDERS.items()}
+def _event_schema() -> dict[str, Any]:
+    refs = {name: ref(type(provider.event_schema).__name__) for name, provider in PROVIDERS.items()}
     return {
-        "description": "One update for one dataset; `provider` says where.",
-        "oneOf": [{"$ref": ref} for ref in refs.values()],
+        "description": "One update for one dataset. `provider` selects the schema.",
+        "oneOf": [{"$ref": provider_ref} for provider_ref in refs.values()],
         "discriminator": {"propertyName": "provider", "mapping": refs},
     }
 
 
-# An attribute that is null is one that isn't set (CloudEvents JSON format, 2.2).
+# An attribute with the value null is unset (JSON format of CloudEvents, 2.2).
 _CLOUD_EVENT_DATA: dict[str, Any] = {
     "oneOf": [
         {
             "required": ["data"],
-            "properties": {"data": {"$ref": "#/components/schemas/Event"}, "data_base64": {"type": "null"}},
+            "properties": {"data": {"$ref": ref("Event")}, "data_base64": {"type": "null"}},
         },
         {
             "required": ["data_base64"],
@@ -137,7 +141,7 @@ _CLOUD_EVENT_DATA: dict[str, Any] = {
                     "type": "string",
                     "contentEncoding": "base64",
                     "contentMediaType": "application/json",
-                    "contentSchema": {"$ref": "#/components/schemas/Event"},
+                    "contentSchema": {"$ref": ref("Event")},
                 },
                 "data": {"type": "null"},
             },
@@ -148,4 +152,4 @@ _CLOUD_EVENT_DATA: dict[str, Any] = {
 
 if __name__ == "__main__":
     PATH.write_text(build(), encoding="utf-8")
-    print(f"{PATH.relative_to(ROOT)} is written.")
+    print(f"Wrote {PATH.relative_to(ROOT)}.")

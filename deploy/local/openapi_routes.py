@@ -1,23 +1,32 @@
-"""The routes in the OpenAPI document: what each takes, whose proof, and which answers."""
+"""The routes in the OpenAPI document: their parameters, bodies, credentials, and responses."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from deploy.local.openapi_answers import JSON_TYPE, answer, either, headers, kinds, problems, ref, refused
-from handlers.body import CLOUD_EVENT
-from handlers.providers.call import PASSED_ON
+from deploy.local.openapi_responses import (
+    JSON_TYPE,
+    either,
+    headers,
+    json_response,
+    problem_kinds,
+    problem_responses,
+    ref,
+    rejections,
+)
+from handlers.inbound.request import CLOUD_EVENT
+from handlers.providers.base import PASSED_THROUGH
 from handlers.senders import SENDERS
 from schemas import problem
 
-_STANDARD = ("webhook-id", "webhook-timestamp", "webhook-signature")
+_STANDARD_HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
 _DRY_RUN = {
     "name": "dry_run",
     "in": "query",
-    "description": "`true`: everything is done but the call to the platform, and the answer is what would be sent. "
-    "Given twice or misspelt it is a 422.",
+    "description": "`true`: the function does everything except the call to the provider, and returns the request that "
+    "it would send. Another value, or a repeated parameter, results in a 422.",
     "schema": {"type": "string", "enum": ["true", "false"]},
 }
-_EVENT = {
+_DATA_WORLD_EVENT = {
     "id": "run-4711",
     "provider": "data.world",
     "dataset": "acme/products",
@@ -27,7 +36,7 @@ _EVENT = {
         "files": [{"name": "products.csv", "source": {"url": "https://example.com/products.csv"}}],
     },
 }
-_RENAMED = {
+_APIFY_EVENT = {
     "provider": "apify",
     "dataset": "jane~products",
     "update": {"name": "products-2026-11-22", "generalAccess": "ANYONE_WITH_NAME_CAN_READ"},
@@ -35,46 +44,62 @@ _RENAMED = {
 _ENVELOPE = {"specversion": "1.0", "id": "run-4711", "source": "/pipelines/7", "type": "com.example.done"}
 
 
-def _proofs() -> dict[str, dict[str, Any]]:
-    """What proves who calls, by name: of a header that some senders have, the header's own."""
-    found: dict[str, dict[str, Any]] = {
-        "bearer": {"type": "http", "scheme": "bearer", "description": "The secret itself."},
+def _security_schemes() -> dict[str, dict[str, Any]]:
+    """Return the security schemes by name. A scheme that is a header of some senders has the name of the header."""
+    schemes: dict[str, dict[str, Any]] = {
+        "bearer": {"type": "http", "scheme": "bearer", "description": "The secret."},
         "basic": {"type": "http", "scheme": "basic", "description": "The secret as user:password."},
-        "token": {"type": "apiKey", "in": "query", "name": "token",
-                  "description": "The secret itself, from senders that can set nothing but the URL."},
-    }  # fmt: skip
-    found |= {name: _in_header(name, "Of a Standard Webhooks signature, with the two others.") for name in _STANDARD}
-    by_header: dict[str, list[str]] = {}
+        "token": {
+            "type": "apiKey",
+            "in": "query",
+            "name": "token",
+            "description": "The secret, for senders that can set only the URL.",
+        },
+    }
+    for name in _STANDARD_HEADERS:
+        schemes[name] = _header_scheme(name, "One of the three headers of a Standard Webhooks signature.")
+    senders_by_header: dict[str, list[str]] = {}
     for name, sender in SENDERS.items():
-        # svix-* stand for webhook-*, and Authorization is said above.
-        for header in sorted(sender.proof.headers - {*_STANDARD, "authorization"}):
+        # The scheme `bearer` covers Authorization, and the headers svix-* are aliases of webhook-*.
+        for header in sorted(sender.verifier.headers - {*_STANDARD_HEADERS, "authorization"}):
             if not header.startswith("svix-"):
-                by_header.setdefault(header, []).append(name)
-    return found | {name: _in_header(name, f"Hooks for {', '.join(senders)}.") for name, senders in by_header.items()}
+                senders_by_header.setdefault(header, []).append(name)
+    for header, names in senders_by_header.items():
+        schemes[header] = _header_scheme(header, f"Hooks of {', '.join(names)}.")
+    return schemes
 
 
-def _in_header(name: str, about: str) -> dict[str, str]:
-    return {"type": "apiKey", "in": "header", "name": name, "description": about}
+def _header_scheme(name: str, description: str) -> dict[str, str]:
+    return {"type": "apiKey", "in": "header", "name": name, "description": description}
 
 
-PROOFS = _proofs()
-_SIGNED: dict[str, list[str]] = {name: [] for name in _STANDARD}
-_OF_NATIVE: list[dict[str, list[str]]] = [{"bearer": []}, _SIGNED]
-_ALONE: list[dict[str, list[str]]] = [{name: []} for name in PROOFS if name not in _STANDARD]
-_OF_HOOKS = [_SIGNED, *_ALONE]
+SECURITY_SCHEMES = _security_schemes()
+_SIGNATURE: dict[str, list[str]] = {name: [] for name in _STANDARD_HEADERS}
+_EVENT_SECURITY: list[dict[str, list[str]]] = [{"bearer": []}, _SIGNATURE]
+_HOOK_SECURITY = [_SIGNATURE, *({name: []} for name in SECURITY_SCHEMES if name not in _STANDARD_HEADERS)]
 
-_ALWAYS = (problem.WrongMethod, problem.Unexpected)
-_BODY = (
-    problem.BodyTooSlow, problem.NotJSON, problem.Unproven, problem.TooLarge, problem.WrongMediaType, problem.Invalid,
-)  # fmt: skip
-_SECRETS = (problem.SecretUnusable, problem.SecretUnreachable, problem.TimeUp)
+_ALWAYS = (problem.MethodNotAllowedError, problem.InternalError)
+_REQUEST = (
+    problem.BodyTimeoutError,
+    problem.InvalidJSONError,
+    problem.UnauthenticatedError,
+    problem.BodyTooLargeError,
+    problem.UnsupportedMediaTypeError,
+    problem.InvalidEventError,
+)
+_SECRETS = (problem.SecretUnusableError, problem.SecretUnreachableError, problem.DeadlineExceededError)
 _CALL = (
-    problem.NotAllowed, problem.UpstreamDenied, problem.UpstreamLimited, problem.UpstreamFailed,
-    problem.UpstreamRedirected, problem.Unreachable, problem.ShareFull,
-)  # fmt: skip
+    problem.NotAllowedError,
+    problem.UpstreamDeniedError,
+    problem.UpstreamRateLimitedError,
+    problem.UpstreamFailedError,
+    problem.UpstreamRedirectedError,
+    problem.UpstreamUnreachableError,
+    problem.BusyError,
+)
 
 
-def _body(examples: Mapping[str, Mapping[str, Any]], schemas: Mapping[str, str]) -> dict[str, Any]:
+def _request_body(examples: Mapping[str, Mapping[str, Any]], schemas: Mapping[str, str]) -> dict[str, Any]:
     return {
         "required": True,
         "content": {
@@ -84,94 +109,100 @@ def _body(examples: Mapping[str, Mapping[str, Any]], schemas: Mapping[str, str])
     }
 
 
-def _event() -> dict[str, Any]:
-    responses = problems(kinds(*_ALWAYS, *_BODY, *_SECRETS, *_CALL), refused(PASSED_ON))
-    # The two bodies of a success have nothing in common: the platform's is whatever the platform says.
-    success = {"anyOf": [{"$ref": ref("DryRun")}, {"description": "The platform's own JSON."}]}
-    other = {
-        "description": "The platform's own success, with its JSON, or empty where that is.",
+def _event_operation() -> dict[str, Any]:
+    # A dry run and a success share the status. The provider chooses the body of a success.
+    success = {"anyOf": [{"$ref": ref("DryRun")}, {"description": "The provider's own JSON."}]}
+    other_success = {
+        "description": "The provider's own success, with its JSON, or empty if the provider's response is empty.",
         "headers": headers(200),
-        "content": {JSON_TYPE: {"schema": {"description": "The platform's own JSON."}}},
+        "content": {JSON_TYPE: {"schema": {"description": "The provider's own JSON."}}},
     }
     examples = {
-        JSON_TYPE: {"data.world": {"value": _EVENT}, "apify": {"value": _RENAMED}},
-        CLOUD_EVENT: {"structured": {"value": {**_ENVELOPE, "data": _RENAMED}}},
+        JSON_TYPE: {"data.world": {"value": _DATA_WORLD_EVENT}, "apify": {"value": _APIFY_EVENT}},
+        CLOUD_EVENT: {"structured": {"value": {**_ENVELOPE, "data": _APIFY_EVENT}}},
     }
     return {
         "operationId": "sendEvent",
-        "summary": "One update for one dataset",
-        "description": "A native event, bare or in a CloudEvent. In a CloudEvent's binary mode the body is the bare "
-        "event, and `ce-specversion`, `ce-id`, `ce-source`, `ce-type` and, if at hand, `ce-time` are headers. A "
-        "CloudEvent's id, type and time stand in place of its data's. Either proof is enough.",
-        "security": _OF_NATIVE,
+        "summary": "Update one dataset",
+        "description": "Receives a native event, bare or in a CloudEvent. In the binary mode of CloudEvents, the body "
+        "is the bare event, and `ce-specversion`, `ce-id`, `ce-source`, `ce-type`, and optionally `ce-time` are "
+        "headers. The id, type, and time of a CloudEvent take precedence over the same fields of its data. Either "
+        "credential is enough.",
+        "security": _EVENT_SECURITY,
         "parameters": [_DRY_RUN],
-        "requestBody": _body(examples, {JSON_TYPE: "Event", CLOUD_EVENT: "CloudEvent"}),
+        "requestBody": _request_body(examples, {JSON_TYPE: "Event", CLOUD_EVENT: "CloudEvent"}),
         "responses": {
-            "200": answer("The platform's success, or what a dry run would have sent.", success),
-            "2XX": other,
-            **responses,
+            "200": json_response("The provider's success, or the request that a dry run would send.", success),
+            "2XX": other_success,
+            **problem_responses(problem_kinds(*_ALWAYS, *_REQUEST, *_SECRETS, *_CALL), rejections(PASSED_THROUGH)),
         },
     }
 
 
-def _hook() -> dict[str, Any]:
-    responses = problems(kinds(*_ALWAYS, *_BODY, *_SECRETS, problem.UnknownRoute))
+def _hook_operation() -> dict[str, Any]:
+    responses = problem_responses(problem_kinds(*_ALWAYS, *_REQUEST, *_SECRETS, problem.UnknownRouteError))
     results = {"$ref": ref("HookResults")}
     success = {"oneOf": [results, {"$ref": ref("HookDryRuns")}, {"$ref": ref("Ignored")}]}
-    failed = {"anyOf": [results, {"$ref": ref("HookDryRuns")}]}
-    repeat = answer("Some update failed, and another try may help.", failed, 503)
+    failure = {"anyOf": [results, {"$ref": ref("HookDryRuns")}]}
+    retryable = json_response("At least one update failed, and another attempt may succeed.", failure, 503)
     return {
         "operationId": "callHook",
-        "summary": "A sender's own payload",
-        "description": "The hook of this name makes updates of it. The proof is the one of the hook's sender; dbt's is "
-        "in `Authorization`, and `svix-*` may stand for `webhook-*`. The body is JSON whatever the content type says, "
-        "but no form.",
-        "security": _OF_HOOKS,
+        "summary": "Process a sender's own payload",
+        "description": "The hook of this name turns the payload into updates. The credential depends on the sender of "
+        "the hook. The signature of dbt is in `Authorization`, and `svix-*` headers can replace `webhook-*` headers. "
+        "The body is JSON regardless of the content type, except for a form, which is rejected.",
+        "security": _HOOK_SECURITY,
         "parameters": [
             {
                 "name": "name",
                 "in": "path",
                 "required": True,
-                "description": "The hook's name in relay.yaml.",
+                "description": "The name of the hook in relay.yaml.",
                 "schema": {"type": "string", "pattern": "^[a-z0-9][a-z0-9-]{0,62}$"},
             },
             _DRY_RUN,
         ],
         "requestBody": {
             "required": True,
-            "content": {JSON_TYPE: {"schema": {"type": "object", "description": "Whatever the sender sends."}}},
+            "content": {JSON_TYPE: {"schema": {"type": "object", "description": "The sender's own payload."}}},
         },
         "responses": {
-            "200": answer("All updates succeeded, or would be sent by a dry run, or the event is ignored.", success),
+            "200": json_response(
+                "All updates succeeded, or a dry run would send them, or the hook ignores the event.", success
+            ),
             **responses,
-            # Where another try may help it is a 503: no time to wait is told here.
-            "502": answer("Some update failed, and another try won't help.", failed),
-            "503": either(repeat, responses["503"]),
+            # If another attempt may succeed, the status is 503, so that a 502 has no Retry-After.
+            "502": json_response("At least one update failed, and another attempt can't succeed.", failure),
+            "503": either(retryable, responses["503"]),
         },
     }
 
 
-def _get(operation: str, about: str, answered: dict[str, Any], *errors: type[problem.RelayError]) -> dict[str, Any]:
+def _get_operation(
+    operation_id: str, summary: str, response: Mapping[str, Any], *errors: type[problem.RelayError]
+) -> dict[str, Any]:
     return {
-        "operationId": operation,
-        "summary": about,
+        "operationId": operation_id,
+        "summary": summary,
         "security": [],
-        "responses": {"200": answered, **problems(kinds(*_ALWAYS, *errors))},
+        "responses": {"200": response, **problem_responses(problem_kinds(*_ALWAYS, *errors))},
     }
 
 
 ROUTES: Mapping[str, Mapping[str, Any]] = {
-    "/": {"post": _event()},
-    "/hooks/{name}": {"post": _hook()},
+    "/": {"post": _event_operation()},
+    "/hooks/{name}": {"post": _hook_operation()},
     "/health": {
-        "get": _get("health", "Whether the function is up", answer("It is up.", {"$ref": ref("Health")})),
+        "get": _get_operation(
+            "health", "Check the health", json_response("The function is running.", {"$ref": ref("Health")})
+        ),
     },
     "/openapi.json": {
-        "get": _get(
+        "get": _get_operation(
             "openapi",
-            "This document",
-            answer("This document.", {"type": "object", "required": ["openapi", "info", "paths"]}),
-            problem.UnknownRoute,
+            "Get this document",
+            json_response("This document.", {"type": "object", "required": ["openapi", "info", "paths"]}),
+            problem.UnknownRouteError,
         ),
     },
 }

@@ -1,4 +1,4 @@
-"""`make run`: this machine as the cloud until Ctrl-C, with lines to paste."""
+"""`make run`: the function, both providers and Secret Manager until Ctrl-C, with commands to paste."""
 
 import json
 import os
@@ -11,12 +11,12 @@ _PORT = 8080
 
 
 def main() -> int:
-    """Runs until it is interrupted, or the function ends."""
-    wanted = os.environ.get("PORT", "")
-    if wanted and not wanted.isdigit():
+    """Run until Ctrl-C, or until the function ends."""
+    port_setting = os.environ.get("PORT", "")
+    if port_setting and not port_setting.isdigit():
         print("PORT must be a number.", file=sys.stderr)
         return 1
-    port = int(wanted or _PORT)
+    port = int(port_setting or _PORT)
     over = ending()
     cloud = Cloud().start()
     dataset_id = cloud.apify.add(APIFY_USER, "products")
@@ -26,7 +26,7 @@ def main() -> int:
     function = Function(settings, port=port if is_free(port) else None, environ=os.environ)
     try:
         function.wait_until_up(over=over)
-        print(_lines(cloud, function.url, dataset_id, config), flush=True)
+        print(_introduction(cloud, function.url, dataset_id, config), flush=True)
         while not over.wait(0.2) and function.process.poll() is None:
             pass
         return 0 if over.is_set() else 1
@@ -39,7 +39,7 @@ def main() -> int:
 
 
 def _hook(cloud: Cloud, url: str) -> str:
-    """GitHub's call, signed by openssl, which is what a shell has for that."""
+    """Return a command that sends a request as GitHub does. openssl calculates the signature."""
     payload = json.dumps(workflow())
     return (
         f"payload='{payload}'; curl -i -w '\\n' -d \"$payload\" -H 'Content-Type: application/json' "
@@ -49,7 +49,7 @@ def _hook(cloud: Cloud, url: str) -> str:
     )
 
 
-def _lines(cloud: Cloud, url: str, dataset_id: str, config: str) -> str:
+def _introduction(cloud: Cloud, url: str, dataset_id: str, config: str) -> str:
     event = f"curl -i -w '\\n' -H 'Authorization: Bearer {cloud.relay_secret}' -H 'Content-Type: application/json'"
     read = "curl -s -w '\\n' -H 'Authorization: Bearer"
     apify = '{"provider": "apify", "dataset": "%s", "update": {"generalAccess": "ANYONE_WITH_ID_CAN_READ"}}'
@@ -58,20 +58,20 @@ def _lines(cloud: Cloud, url: str, dataset_id: str, config: str) -> str:
     steps = [
         ("Update a dataset on Apify", f"{event} -d '{apify % dataset_id}' {url}"),
         ("Update a dataset on data.world", f"{event} -d '{data_world}' {url}"),
-        ("See what would be sent, without sending it", f"{event} -d '{data_world}' '{url}/?dry_run=true'"),
-        ("Make a mistake", f"{event} -d '{wrong}' {url}"),
-        *([("Be GitHub, whose payload a hook understands", _hook(cloud, url))] if config == RECIPE else []),
+        ("Preview the request, without sending it", f"{event} -d '{data_world}' '{url}/?dry_run=true'"),
+        ("Make a typing error", f"{event} -d '{wrong}' {url}"),
+        *([("Send a GitHub webhook to a hook", _hook(cloud, url))] if config == RECIPE else []),
         ("Read the records back", f"{read} {cloud.apify_token}' {cloud.apify.base_url}/datasets/{dataset_id}"),
         ("", f"{read} {cloud.data_world_token}' {cloud.data_world.base_url}/datasets/acme/products"),
     ]
-    said = [
+    lines = [
         f"\n{paint('bold', 'Running')} at {paint('cyan', url)}, with the hooks of {config}.",
-        "The secrets below live as long as this does.\n",
+        "The secrets below are valid only until you stop the function.\n",
     ]
-    for title, line in steps:
-        said.append((f"{paint('bold', title)}\n" if title else "") + f"  {line}\n")
-    said.append("Ctrl-C ends it. The function's log follows.\n")
-    return "\n".join(said)
+    for title, command in steps:
+        lines.append((f"{paint('bold', title)}\n" if title else "") + f"  {command}\n")
+    lines.append("Ctrl-C stops everything. The log of the function follows.\n")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A Secret Manager on this machine: the real protocol, gRPC with the library's own messages, in memory.
+"""A Secret Manager on this machine: a gRPC server with the messages of the official library, and secrets in memory.
 
 https://cloud.google.com/secret-manager/docs/reference/rpc/google.cloud.secretmanager.v1
 """
@@ -18,28 +18,30 @@ _VERSION_NAME = re.compile(r"(projects/[^/]+/secrets/[^/]+)/versions/([^/]+)")
 
 @dataclass
 class SecretManager:
-    """Secrets with their versions, counted from 1; `None` in place of a version's data: destroyed."""
+    """A server with secrets in memory. Its attributes control the responses."""
 
+    #: The versions of each secret, by the full name of the secret. The first version is 1; None is a destroyed version.
     secrets: dict[str, list[bytes | None]] = field(default_factory=dict, repr=False)
-    #: Version names that were asked for, in order.
+    #: The names of the requested versions, in the order of the requests.
     accesses: list[str] = field(default_factory=list)
-    #: A status to answer instead, by secret; and one for all, under "".
+    #: The error status to return, by the full name of a secret; under "" for every secret.
     refusals: dict[str, grpc.StatusCode] = field(default_factory=dict)
-    #: Secrets whose data arrives changed, with the checksum of what it was.
+    #: The secrets whose bytes the server changes on the way, but not their checksum.
     damaged: set[str] = field(default_factory=set)
-    #: Waited before each answer, in seconds.
+    #: The time before each response, in seconds.
     delay: float = 0.0
+    #: The host and the port of the server.
     address: str = ""
     _server: grpc.Server | None = None
 
     def add_version(self, secret: str, text: str | bytes) -> str:
-        """Adds a version to `secret`, a full name without one; the version's name."""
+        """Add a version to a secret, given by its full name without a version. Return the name of the version."""
         versions = self.secrets.setdefault(secret, [])
         versions.append(text.encode() if isinstance(text, str) else text)
         return f"{secret}/versions/{len(versions)}"
 
     def start(self, port: int = 0) -> "SecretManager":
-        """Listens on `port`, or on a free one, until `stop`."""
+        """Serve on a port of the loopback interface, by default on a free port. Return the server itself."""
         self._server = grpc.server(ThreadPoolExecutor(max_workers=8))
         handler = grpc.unary_unary_rpc_method_handler(
             self._access,
@@ -49,13 +51,13 @@ class SecretManager:
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(_SERVICE, {"AccessSecretVersion": handler}),)
         )
-        bound = self._server.add_insecure_port(f"127.0.0.1:{port}")
-        self.address = f"127.0.0.1:{bound}"
+        bound_port = self._server.add_insecure_port(f"127.0.0.1:{port}")
+        self.address = f"127.0.0.1:{bound_port}"
         self._server.start()
         return self
 
     def stop(self) -> None:
-        """Stops listening, at once."""
+        """Stop the server at once, without waiting for requests in progress."""
         assert self._server is not None
         self._server.stop(grace=None).wait()
 
@@ -63,18 +65,17 @@ class SecretManager:
         self, request: AccessSecretVersionRequest, context: grpc.ServicerContext
     ) -> AccessSecretVersionResponse:
         self.accesses.append(request.name)
-        found = _VERSION_NAME.fullmatch(request.name)
-        # What is there now is what is answered, however late: an answer can be older than a version.
-        versions = list(self.secrets.get(found[1], [])) if found else []
+        match = _VERSION_NAME.fullmatch(request.name)
+        # Read the versions before the delay: like a real response, a slow response can be older than a new version.
+        versions = list(self.secrets.get(match[1], [])) if match else []
         if self.delay:
             threading.Event().wait(self.delay)
-        if not found:
+        if not match:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "The resource name does not match the pattern.")
-        assert found
-        secret, version = found.groups()
-        refusal = self.refusals.get(secret, self.refusals.get(""))
-        if refusal:
-            context.abort(refusal, f"Refused: {secret}.")
+        assert match
+        secret, version = match.groups()
+        if status := self.refusals.get(secret, self.refusals.get("")):
+            context.abort(status, f"Refused: {secret}.")
         number = len(versions) if version == "latest" else int(version) if version.isdigit() else 0
         if not 1 <= number <= len(versions):
             context.abort(grpc.StatusCode.NOT_FOUND, f"Secret [{secret}] not found or has no version [{version}].")
@@ -82,8 +83,8 @@ class SecretManager:
         if stored is None:
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"Secret version [{number}] is in DESTROYED state.")
         assert stored is not None
-        checksum = google_crc32c.value(stored)
         sent = stored[::-1] if secret in self.damaged else stored
         return AccessSecretVersionResponse(
-            name=f"{secret}/versions/{number}", payload=SecretPayload(data=sent, data_crc32c=checksum)
+            name=f"{secret}/versions/{number}",
+            payload=SecretPayload(data=sent, data_crc32c=google_crc32c.value(stored)),
         )

@@ -1,7 +1,7 @@
-"""Proving an event as each sender does, from what its documentation says.
+"""Authenticate requests as each sender does.
 
-https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md, and the pages that
-handlers/senders.py names. Not written from the code that checks it: where the two differ, a test fails.
+This module follows the documentation of the senders, whose addresses are in handlers/senders/__init__.py, and shares no
+code with the verification in handlers/senders. Where the two differ, a test fails.
 """
 
 import base64
@@ -12,19 +12,24 @@ from urllib.parse import quote
 
 
 def signed_headers(secret: str, message_id: str, body: bytes, *, at: float | None = None) -> dict[str, str]:
-    """The three headers that prove `body`; `secret` is `whsec_` and base64, `at` is in seconds since 1970."""
-    timestamp = str(int(time.time() if at is None else at))
+    """Return the three headers of Standard Webhooks for `body`.
+
+    `secret` is `whsec_` followed by base64. `at` is the time of the signature in seconds since 1970, by default now.
+    """
+    timestamp = _timestamp(at)
     key = base64.b64decode(secret.removeprefix("whsec_"))
-    signed = f"{message_id}.{timestamp}.".encode() + body
-    signature = base64.b64encode(_sha256(key, signed)).decode()
+    signature = base64.b64encode(_sign(key, f"{message_id}.{timestamp}.".encode() + body)).decode()
     return {"webhook-id": message_id, "webhook-timestamp": timestamp, "webhook-signature": f"v1,{signature}"}
 
 
-def proven(
+def authentication(
     sender: str, secret: str, body: bytes, *, at: float | None = None, message_id: str = "msg_local"
 ) -> tuple[dict[str, str], str]:
-    """The headers and the query (with its '?') by which `sender` proves `body`, its own secret being `secret`."""
-    digest = _sha256(secret.encode(), body)
+    """Return the headers and the query (with its '?') that authenticate `body` as a request of `sender`.
+
+    `at` is the time of the signature in seconds since 1970, by default now.
+    """
+    digest = _sign(secret.encode(), body)
     match sender:
         case "standard-webhooks":
             return signed_headers(secret, message_id, body, at=at), ""
@@ -45,8 +50,8 @@ def proven(
         case "hookdeck":
             return {"x-hookdeck-signature": base64.b64encode(digest).decode()}, ""
         case "buildkite":
-            timestamp = str(int(time.time() if at is None else at))
-            signature = _sha256(secret.encode(), f"{timestamp}.".encode() + body).hex()
+            timestamp = _timestamp(at)
+            signature = _sign(secret.encode(), f"{timestamp}.".encode() + body).hex()
             return {"X-Buildkite-Signature": f"timestamp={timestamp},signature={signature}"}, ""
         case "databricks" | "azure-devops" | "jenkins" | "basic":
             return {"Authorization": f"Basic {base64.b64encode(secret.encode()).decode()}"}, ""
@@ -56,5 +61,9 @@ def proven(
             return {"Authorization": f"Bearer {secret}"}, ""
 
 
-def _sha256(key: bytes, text: bytes) -> bytes:
-    return hmac.new(key, text, hashlib.sha256).digest()
+def _timestamp(at: float | None) -> str:
+    return str(int(time.time() if at is None else at))
+
+
+def _sign(key: bytes, message: bytes) -> bytes:
+    return hmac.new(key, message, hashlib.sha256).digest()

@@ -1,14 +1,15 @@
-"""An Airflow task that says what its DAG has made, and fails when the record isn't updated. For Airflow 3.2 or newer.
+"""An Airflow task that updates the record of a dataset. The task needs Airflow 3.2 or newer.
 
-In Airflow (Admin > Connections > Add): the connection `dataset_relay`, of type HTTP or Generic, with the function's
-address as its host (https://YOUR-FUNCTION) and as its password the secret that RELAY_SECRET refers to. As a variable:
+Create the connection `dataset_relay` in Airflow (Admin > Connections > Add), of type HTTP or Generic. The host is the
+address of the function (https://YOUR-FUNCTION), and the password is the secret to which RELAY_SECRET refers. The same
+connection as a variable:
 
     AIRFLOW_CONN_DATASET_RELAY='{"conn_type": "http", "host": "https://YOUR-FUNCTION", "password": "THE-SECRET"}'
 
-Nothing else is set on Airflow's side; the function needs DATA_WORLD_TOKEN or APIFY_TOKEN.
+The function needs DATA_WORLD_TOKEN or APIFY_TOKEN.
 
-Put this file into the DAGs folder, and `update_dataset` at the end of your own DAG. It posts a native event: no hook
-is needed. What asks to try again is left to the task's own retries; what doesn't fails at once.
+Copy this file to the DAGs folder, and call `update_dataset` at the end of your own DAG. The task sends a native event,
+and so needs no hook. Airflow retries the task if the problem is retryable. Otherwise, the task fails at once.
 """
 
 from datetime import timedelta
@@ -21,43 +22,43 @@ from airflow.sdk.exceptions import AirflowFailException
 
 @task(retries=5, retry_delay=timedelta(seconds=30), retry_exponential_backoff=2)
 def update_dataset(provider: str, dataset: str, update: dict[str, Any]) -> Any:
-    """Updates the record of `dataset`; what the platform answers is the task's result."""
+    """Update the record of `dataset`, and return the response of the provider."""
     relay = Connection.get("dataset_relay")
     run = get_current_context()["ti"]
     event = {
-        # The same for each try, so that the function's log shows them together.
+        # All attempts have the same ID, by which the log of the function can be searched.
         "id": f"{run.dag_id}/{run.task_id}/{run.run_id}"[:200],
         "provider": provider,
         "dataset": dataset,
         "update": update,
     }
-    answer = requests.post(
+    response = requests.post(
         f"{relay.host.rstrip('/')}/",
         json=event,
         headers={"Authorization": f"Bearer {relay.password}"},
         timeout=30,
         allow_redirects=False,
     )
-    if answer.status_code < 300:
-        return answer.json() if answer.content else None
+    if response.status_code < 300:
+        return response.json() if response.content else None
     try:
-        problem = answer.json()
+        problem = response.json()
     except ValueError:
-        # Not the function's own answer, but of something before it.
+        # A proxy in front of the function has sent the response.
         problem = {}
-    said = f"{answer.status_code}: {problem.get('detail', answer.reason)} {problem.get('errors', '')}".rstrip()
-    if problem.get("retryable", answer.status_code == 429 or answer.status_code >= 500):
-        raise RuntimeError(said)
-    raise AirflowFailException(said)
+    message = f"{response.status_code}: {problem.get('detail', response.reason)} {problem.get('errors', '')}".rstrip()
+    if problem.get("retryable", response.status_code == 429 or response.status_code >= 500):
+        raise RuntimeError(message)
+    raise AirflowFailException(message)
 
 
 @dag(schedule=None)
 def publish_products() -> None:
-    """What a DAG of yours may end with."""
+    """Update a dataset, as an example."""
     update_dataset(
         "data.world",
         "acme/products",
-        # Not `ts`: a run that an asset has started has no logical date, and so no `ts`.
+        # A run that an asset has started has no logical date, and so no `ts`.
         {
             "summary": "Built by Airflow's run {{ run_id }} on {{ dag_run.run_after | ts }}.",
             "tags": ["products", "daily"],

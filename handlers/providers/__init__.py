@@ -1,11 +1,12 @@
-"""The data platforms that we call. A new one is a module here, a schema, and a line below."""
+"""The providers: a new provider is a module in this package, a schema, and a line below."""
 
 from collections.abc import Mapping
 
-from handlers.providers import apify, data_world
-from handlers.providers.call import Provider
+from handlers.providers.apify import Apify
+from handlers.providers.base import Provider
+from handlers.providers.data_world import DataWorld
 
 PROVIDERS: Mapping[str, Provider] = {
-    "apify": apify,
-    "data.world": data_world,
+    "apify": Apify(),
+    "data.world": DataWorld(),
 }

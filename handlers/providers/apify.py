@@ -1,41 +1,46 @@
-"""Apify, *Update dataset*: https://docs.apify.com/api/v2/dataset-put"""
+"""Apify, *Update dataset*: https://docs.apify.com/api/v2/dataset-put."""
 
 from urllib.parse import quote
 
-from handlers.providers.call import Request, text_at
+from handlers.providers.base import Provider, Request, text_at
 from schemas.apify import ApifyEvent
 from schemas.event import Update
-from schemas.strict_json import JSON, at
-
-TITLE = "Apify"
-BASE_URL = "https://api.apify.com/v2"
-EVENT = ApifyEvent()
+from schemas.strict_json import JSON, value_at
 
 
-def request(base_url: str, update: Update) -> Request:
-    """`PUT /datasets/{datasetId}`, an id or `username~dataset-name` in one path segment."""
-    return Request("PUT", _url(base_url, update.dataset), update.body)
+class Apify(Provider):
+    """Apify's API, version 2."""
+
+    title = "Apify"
+    base_url = "https://api.apify.com/v2"
+    event_schema = ApifyEvent()
+    # The key signs public links to private data: https://docs.apify.com/platform/storage/usage#sharing
+    secret_keys = frozenset({"urlSigningSecretKey"})
+    token_pattern = "apify_api_"
+
+    def update_request(self, base_url: str, update: Update) -> Request:
+        """Return `PUT /datasets/{datasetId}`, with the dataset's ID or `username~dataset-name` as one path segment."""
+        return Request("PUT", _dataset_url(base_url, update.dataset), update.body)
+
+    def error_message(self, body: JSON) -> str | None:
+        """Return the message of `{"error": {"type": …, "message": …}}`."""
+        return text_at(body, "error", "message")
+
+    def confirmation_request(self, base_url: str, update: Update) -> Request | None:
+        """Return `GET /datasets/username~new-name` for a rename of `username~old-name`.
+
+        After the rename, the old name doesn't exist anymore: https://docs.apify.com/api/v2/dataset-get
+        """
+        username, tilde, _ = update.dataset.partition("~")
+        name = update.body.get("name")
+        if not (tilde and isinstance(name, str)):
+            return None
+        return Request("GET", _dataset_url(base_url, f"{username}~{name}"))
+
+    def confirms(self, update: Update, body: JSON) -> bool:
+        """Return True if `{"data": {…}}` has every field of `update` with the same value."""
+        return all(value_at(body, "data", name) == value for name, value in update.body.items())
 
 
-def reason(body: JSON) -> str | None:
-    """Apify's words: `{"error": {"type": …, "message": …}}`."""
-    return text_at(body, "error", "message")
-
-
-def look(base_url: str, update: Update) -> Request | None:
-    """For a rename of `username~old`: `GET /datasets/username~new`, since the old name is gone when it has happened.
-
-    https://docs.apify.com/api/v2/dataset-get
-    """
-    username, tilde, _ = update.dataset.partition("~")
-    name = update.body.get("name")
-    return Request("GET", _url(base_url, f"{username}~{name}")) if tilde and isinstance(name, str) else None
-
-
-def is_done(update: Update, body: JSON) -> bool:
-    """Whether `{"data": {…}}` has each field as `update` has it."""
-    return all(at(body, "data", name) == value for name, value in update.body.items())
-
-
-def _url(base_url: str, dataset: str) -> str:
+def _dataset_url(base_url: str, dataset: str) -> str:
     return f"{base_url}/datasets/{quote(dataset, safe='')}"

@@ -1,32 +1,28 @@
-"""data.world, *Update dataset*: https://developer.data.world/reference/patchdataset"""
+"""data.world, *Update dataset*: https://developer.data.world/reference/patchdataset."""
 
 from urllib.parse import quote
 
-from handlers.providers.call import Request, text_at
+from handlers.providers.base import Provider, Request, text_at
 from schemas.data_world import DataWorldEvent
 from schemas.event import Update
 from schemas.strict_json import JSON
 
-TITLE = "data.world"
-BASE_URL = "https://api.data.world/v0"
-EVENT = DataWorldEvent()
 
+class DataWorld(Provider):
+    """data.world's API, version 0."""
 
-def request(base_url: str, update: Update) -> Request:
-    """`PATCH /datasets/{owner}/{id}`."""
-    owner, _, name = update.dataset.partition("/")
-    return Request("PATCH", f"{base_url}/datasets/{quote(owner, safe='')}/{quote(name, safe='')}", update.body)
+    title = "data.world"
+    base_url = "https://api.data.world/v0"
+    event_schema = DataWorldEvent()
+    # The provider's tokens are JSON Web Tokens.
+    token_pattern = r"eyJ[A-Za-z0-9_-]*\."
 
+    def update_request(self, base_url: str, update: Update) -> Request:
+        """Return `PATCH /datasets/{owner}/{id}`."""
+        owner, _, dataset_id = update.dataset.partition("/")
+        url = f"{base_url}/datasets/{quote(owner, safe='')}/{quote(dataset_id, safe='')}"
+        return Request("PATCH", url, update.body)
 
-def reason(body: JSON) -> str | None:
-    """data.world's words: `{"code": …, "message": …, "details": …}`."""
-    return text_at(body, "message")
-
-
-def look(base_url: str, update: Update) -> None:
-    """None: an update on data.world never changes what the dataset is called in its URL."""
-
-
-def is_done(update: Update, body: JSON) -> bool:
-    """Never: there is no look that could tell."""
-    return False
+    def error_message(self, body: JSON) -> str | None:
+        """Return the message of `{"code": …, "message": …, "details": …}`."""
+        return text_at(body, "message")

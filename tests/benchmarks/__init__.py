@@ -1,1 +1,0 @@
-"""What the function costs: `make bench`."""

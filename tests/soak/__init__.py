@@ -1,1 +1,0 @@
-"""A soak with chaos: `make soak MINUTES=n`."""

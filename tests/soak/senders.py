@@ -1,192 +1,188 @@
-"""The senders of a soak: each sends its events one after another, and each event until it is told that it is done."""
+"""The senders of a soak test. A sender sends each event until the function confirms the event."""
 
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import requests
 
 from deploy.local.cloud import APIFY_USER, DATA_WORLD_OWNER, Cloud
-from deploy.local.signing import proven, signed_headers
-from tests import payloads
-from tests.hooks import hook, update
-from tests.soak.reckoning import Sent
+from deploy.local.signing import authentication, signed_headers
+from tests.soak.ledger import Event
+from tests.support import payloads
 
-#: A sender gives an event up after so many seconds: none should be.
-_GIVE_UP_SECONDS = 60.0
-_PAUSE_SECONDS = 0.1
+# A sender reports an event as unconfirmed after this time. The faults of a soak test are much shorter.
+GIVE_UP_SECONDS = 120.0
+# A response must arrive by RELAY_DEADLINE_SECONDS. A response that takes this long is missing, even on a busy machine.
+TIMEOUT_SECONDS = 20.0
+PAUSE_SECONDS = 0.1
+#: The secret of all senders. Its text behind the prefix is base64.
+SECRET = "whsec_CANARYsoakCANARYsoak"
 
-SECRET = "whsec_c29hayBhbmQgY2hhb3M="
 
-
-@dataclass(frozen=True)
-class Source:
-    """A sender with a payload of its own: what makes it, under which key it is changed, whose datasets it is about."""
+@dataclass(frozen=True, slots=True)
+class HookSender:
+    """A sender with a payload of its own, whose object at `key` takes the mark and the datasets of an event."""
 
     payload: Callable[..., dict[str, Any]]
     key: str
     providers: tuple[str, ...]
 
     def hook(self, sender: str) -> Any:
-        """The hook that puts an event's mark on its datasets."""
-        place = f"event.{self.key}"
-        bodies = {
-            "apify": {"name": f"{{{{ {place}.mark }}}}"},
-            "data.world": {"summary": f"{{{{ {place}.mark }}}}", "tags": ["daily"]},
-        }
+        """Return the hook that writes the mark of an event into its datasets."""
+        mark = f"{{{{ event.{self.key}.mark }}}}"
+        bodies = {"apify": {"name": mark}, "data.world": {"summary": mark, "tags": ["daily"]}}
         updates = [
-            update(provider, f"{{{{ {place}.datasets[{position}] }}}}", bodies[provider])
+            {
+                "provider": provider,
+                "dataset": f"{{{{ event.{self.key}.datasets[{position}] }}}}",
+                "update": bodies[provider],
+            }
             for position, provider in enumerate(self.providers)
         ]
-        return hook(*updates, sender=sender, secret="env:SECRET", when=f"{place}.mark is string")
+        return {
+            "sender": sender,
+            "secret": "env:SECRET",
+            "when": f"event.{self.key}.mark is string",
+            "updates": updates,
+        }
 
 
-SOURCES = {
-    "github": Source(payloads.github_workflow, "workflow_run", ("data.world",)),
-    "gitlab": Source(payloads.gitlab_pipeline, "object_attributes", ("apify",)),
-    "dbt": Source(payloads.dbt_run, "data", ("apify", "data.world")),
-    "airbyte": Source(payloads.airbyte_sync, "data", ("data.world",)),
+HOOK_SENDERS = {
+    "github": HookSender(payloads.github_workflow, "workflow_run", ("data.world",)),
+    "gitlab": HookSender(payloads.gitlab_pipeline, "object_attributes", ("apify",)),
+    "dbt": HookSender(payloads.dbt_run, "data", ("apify", "data.world")),
+    "airbyte": HookSender(payloads.airbyte_sync, "data", ("data.world",)),
 }
-HOOKS = {name: source.hook(name) for name, source in SOURCES.items()}
+HOOKS = {name: sender.hook(name) for name, sender in HOOK_SENDERS.items()}
 
 
-@dataclass(frozen=True)
-class Answered:
-    """One request: when it was sent, in seconds on the monotonic clock, how long it took, and its status."""
-
-    at: float
-    seconds: float
-    status: int | None
-
-
-@dataclass
-class Journal:
-    """What all senders have seen."""
-
-    sent: list[Sent] = field(default_factory=list)
-    answered: list[Answered] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    over: threading.Event = field(default_factory=threading.Event)
-
-    def begin(self, kind: str, lane: str, *datasets: str) -> tuple[Sent, str]:
-        """A new event for these datasets, and its mark."""
-        with self.lock:
-            mark = f"soak-{len(self.sent)}"
-            event = Sent(len(self.sent), kind, lane, tuple((dataset, mark) for dataset in datasets))
-            self.sent.append(event)
-        return event, mark
-
-
-@dataclass(frozen=True)
-class Outgoing:
-    """A request to the function, but for where that is."""
+@dataclass(frozen=True, slots=True)
+class OutgoingRequest:
+    """A request to the function. `path` includes the query."""
 
     path: str
     body: bytes
     headers: dict[str, str]
 
 
-def native(provider: str, dataset: str, body: dict[str, Any], *, signed: bool) -> Outgoing:
-    """A native event, proven in either way."""
-    raw = json.dumps({"provider": provider, "dataset": dataset, "update": body}).encode()
-    proof = signed_headers(SECRET, "msg", raw) if signed else {"Authorization": f"Bearer {SECRET}"}
-    return Outgoing("/", raw, proof)
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A sender whose events update the same datasets, one event after another. `request` takes the mark of an event."""
+
+    kind: str
+    datasets: tuple[str, ...]
+    request: Callable[[str], OutgoingRequest]
 
 
-def hooked(name: str, payload: dict[str, Any]) -> Outgoing:
-    """A sender's own payload."""
-    raw = json.dumps(payload).encode()
-    proof, query = proven(name, SECRET, raw, message_id="msg")
-    return Outgoing(f"/hooks/{name}{query}", raw, proof)
+@dataclass(slots=True)
+class Journal:
+    """The events of all senders, and the responses of the function. The senders stop when `over` is set."""
+
+    events: list[Event] = field(default_factory=list)
+    statuses: Counter[str] = field(default_factory=Counter)
+    latencies_ms: list[float] = field(default_factory=list)
+    #: The number of responses with a text that only a secret contains.
+    leaks: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def add_event(self, lane: Lane) -> tuple[Event, str]:
+        """Return a new event of the lane, and its mark."""
+        with self.lock:
+            mark = f"soak-{len(self.events)}"
+            event = Event(len(self.events), lane.kind, tuple((dataset, mark) for dataset in lane.datasets))
+            self.events.append(event)
+        return event, mark
+
+    def add_response(self, response: requests.Response | None, status: str, seconds: float) -> None:
+        """Record the response to a request, or the reason for its absence."""
+        with self.lock:
+            self.statuses[status] += 1
+            if response is not None:
+                self.latencies_ms.append(seconds * 1000)
+                self.leaks += "CANARY" in f"{response.headers}{response.text}"
 
 
-def lanes(cloud: Cloud, count: int, journal: Journal) -> list[Callable[[], tuple[Sent, Outgoing]]]:
-    """`count` lanes of each kind: each call of one makes its next event. A lane has datasets of its own."""
-    made: list[Callable[[], tuple[Sent, Outgoing]]] = []
+def lanes(cloud: Cloud, count: int) -> list[Lane]:
+    """Return `count` lanes of each kind, and create the datasets of the lanes."""
+    result = []
     for number in range(count):
-        made += [
-            _apify_by_id(cloud, journal, number),
-            _data_world(cloud, journal, number),
-            _renames(cloud, journal, number),
-            *(_hook(cloud, journal, name, number) for name in HOOKS),
+        apify = cloud.apify.add(APIFY_USER)
+        data_world = cloud.data_world.add(f"{DATA_WORLD_OWNER}/native-{number}")
+        renamed = cloud.apify.add(APIFY_USER, f"renamed-{number}")
+        signed = number % 2 == 0
+        result += [
+            Lane("native apify", (apify,), partial(_apify_request, apify, signed)),
+            Lane("native data.world", (data_world,), partial(_data_world_request, data_world, not signed)),
+            Lane("rename", (renamed,), partial(_rename_request, cloud, renamed)),
         ]
-    return made
+        for name, sender in HOOK_SENDERS.items():
+            datasets = tuple(
+                cloud.apify.add(APIFY_USER)
+                if provider == "apify"
+                else cloud.data_world.add(f"{DATA_WORLD_OWNER}/{name}-{number}")
+                for provider in sender.providers
+            )
+            result.append(Lane(name, datasets, partial(_hook_request, name, datasets)))
+    return result
 
 
-def _apify_by_id(cloud: Cloud, journal: Journal, number: int) -> Callable[[], tuple[Sent, Outgoing]]:
-    dataset = cloud.apify.add(APIFY_USER)
-
-    def make() -> tuple[Sent, Outgoing]:
-        event, mark = journal.begin("native apify", dataset, dataset)
-        return event, native("apify", dataset, {"name": mark, "generalAccess": "RESTRICTED"}, signed=number % 2 == 0)
-
-    return make
+def _apify_request(dataset: str, signed: bool, mark: str) -> OutgoingRequest:
+    return _native_request("apify", dataset, {"name": mark, "generalAccess": "RESTRICTED"}, signed)
 
 
-def _data_world(cloud: Cloud, journal: Journal, number: int) -> Callable[[], tuple[Sent, Outgoing]]:
-    dataset = cloud.data_world.add(f"{DATA_WORLD_OWNER}/native-{number}")
-
-    def make() -> tuple[Sent, Outgoing]:
-        event, mark = journal.begin("native data.world", dataset, dataset)
-        return event, native("data.world", dataset, {"summary": mark, "tags": []}, signed=number % 2 == 1)
-
-    return make
+def _data_world_request(dataset: str, signed: bool, mark: str) -> OutgoingRequest:
+    return _native_request("data.world", dataset, {"summary": mark, "tags": []}, signed)
 
 
-def _renames(cloud: Cloud, journal: Journal, number: int) -> Callable[[], tuple[Sent, Outgoing]]:
-    dataset = cloud.apify.add(APIFY_USER, f"renamed-{number}")
-
-    def make() -> tuple[Sent, Outgoing]:
-        old = cloud.apify.datasets[dataset]["name"]
-        event, mark = journal.begin("rename", dataset, dataset)
-        return event, native("apify", f"{APIFY_USER}~{old}", {"name": mark}, signed=True)
-
-    return make
+def _rename_request(cloud: Cloud, dataset: str, mark: str) -> OutgoingRequest:
+    old_name = cloud.apify.datasets[dataset]["name"]
+    return _native_request("apify", f"{APIFY_USER}~{old_name}", {"name": mark}, signed=True)
 
 
-def _hook(cloud: Cloud, journal: Journal, name: str, number: int) -> Callable[[], tuple[Sent, Outgoing]]:
-    source = SOURCES[name]
-    datasets = [
-        cloud.apify.add(APIFY_USER)
-        if provider == "apify"
-        else cloud.data_world.add(f"{DATA_WORLD_OWNER}/{name}-{number}")
-        for provider in source.providers
-    ]
-
-    def make() -> tuple[Sent, Outgoing]:
-        event, mark = journal.begin(name, datasets[0], *datasets)
-        return event, hooked(name, source.payload(datasets=datasets, mark=mark))
-
-    return make
+def _native_request(provider: str, dataset: str, body: dict[str, Any], signed: bool) -> OutgoingRequest:
+    raw = json.dumps({"provider": provider, "dataset": dataset, "update": body}).encode()
+    return OutgoingRequest(
+        "/", raw, signed_headers(SECRET, "msg", raw) if signed else {"Authorization": f"Bearer {SECRET}"}
+    )
 
 
-def send_on(url: str, make: Callable[[], tuple[Sent, Outgoing]], journal: Journal) -> None:
-    """Sends one event after another until it is over; the last one is finished."""
+def _hook_request(name: str, datasets: tuple[str, ...], mark: str) -> OutgoingRequest:
+    raw = json.dumps(HOOK_SENDERS[name].payload(datasets=datasets, mark=mark)).encode()
+    headers, query = authentication(name, SECRET, raw, message_id="msg")
+    return OutgoingRequest(f"/hooks/{name}{query}", raw, headers)
+
+
+def send_events(url: str, lane: Lane, journal: Journal) -> None:
+    """Send one event of the lane after another until the journal is over, and finish the last event."""
     with requests.Session() as session:
         session.trust_env = False
         while not journal.over.is_set():
-            event, outgoing = make()
-            _send(session, url, event, outgoing, journal)
+            event, mark = journal.add_event(lane)
+            _send_until_confirmed(session, url, lane.request(mark), event, journal)
 
 
-def _send(session: requests.Session, url: str, event: Sent, outgoing: Outgoing, journal: Journal) -> None:
+def _send_until_confirmed(
+    session: requests.Session, url: str, outgoing: OutgoingRequest, event: Event, journal: Journal
+) -> None:
     headers = {"Content-Type": "application/json", **outgoing.headers}
-    give_up = time.monotonic() + _GIVE_UP_SECONDS
-    while time.monotonic() < give_up:
-        began = time.monotonic()
-        event.requests += 1
-        status, wait = None, _PAUSE_SECONDS
+    end = time.monotonic() + GIVE_UP_SECONDS
+    while time.monotonic() < end and not event.is_confirmed and not event.is_renamed:
+        start = time.monotonic()
+        response, status, pause = None, "", PAUSE_SECONDS
         try:
-            answer = session.post(url + outgoing.path, outgoing.body, headers=headers, timeout=30)
-            event.status = status = answer.status_code
-            wait = min(float(answer.headers.get("Retry-After", _PAUSE_SECONDS)), 1.0)
+            response = session.post(url + outgoing.path, outgoing.body, headers=headers, timeout=TIMEOUT_SECONDS)
+            event.status, status = response.status_code, str(response.status_code)
+            pause = 0 if event.is_confirmed else min(float(response.headers.get("Retry-After", PAUSE_SECONDS)), 1.0)
+        except requests.Timeout:
+            status = "timeout"
         except requests.RequestException:
-            event.unanswered += 1
-        with journal.lock:
-            journal.answered.append(Answered(began, time.monotonic() - began, status))
-        if event.is_confirmed or event.is_gone:
-            return
-        time.sleep(wait)
+            status = "no response"
+        journal.add_response(response, status, time.monotonic() - start)
+        time.sleep(pause)

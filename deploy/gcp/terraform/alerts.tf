@@ -202,7 +202,7 @@ resource "google_monitoring_alert_policy" "faults" {
   notification_channels = local.channels
 
   conditions {
-    display_name = "An unexpected error, a refused start, or an instance that failed"
+    display_name = "An internal error, a refused start, or an instance that failed"
     condition_matched_log {
       filter = join(" AND ", [local.this_service, "(${join(" OR ", [
         local.problems.fault,
@@ -225,7 +225,7 @@ resource "google_monitoring_alert_policy" "faults" {
   documentation {
     mime_type = "text/markdown"
     content   = <<-EOT
-      Revision `$${log.extracted_label.revision}`. An `unexpected` line has the stack in `stack_trace`; a refused start
+      Revision `$${log.extracted_label.revision}`. An `internal-error` line has the stack in `stack_trace`; a refused start
       names every setting, or every place in relay.yaml, that is wrong.
 
       What to do: ${var.runbook}#faults

@@ -1,4 +1,4 @@
-# What the function's log lines (handlers/exchange.py) are counted by, and which lines of the platform's aren't kept.
+# What the function's log lines (handlers/inbound/request_log.py) are counted by, and which lines of the platform's aren't kept.
 # A metric's labels take few values each: never the dataset or the delivery, of which there is no end.
 # https://cloud.google.com/logging/docs/logs-based-metrics
 # https://cloud.google.com/logging/docs/view/logging-query-language
@@ -15,7 +15,7 @@ locals {
   problems = {
     for name, alternatives in {
       token_trouble = "upstream-denied|secret-unusable|secret-unreachable"
-      fault         = "unexpected"
+      fault         = "internal-error"
       busy          = "busy"
     } : name => "jsonPayload.problem=~\"(^|[+])(${alternatives})([+]|$)\""
   }

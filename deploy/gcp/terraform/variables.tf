@@ -483,6 +483,6 @@ variable "metric_wait_seconds" {
 }
 
 locals {
-  # What schemas/reference.py takes for a secret, anywhere in a value: nobody names a secret by 32 hex digits.
+  # What schemas/secret_reference.py takes for a secret, anywhere in a value: nobody names a secret by 32 hex digits.
   looks_like_a_secret = "apify_api_|whsec_|eyJ[A-Za-z0-9_-]|gh[pousr]_|github_pat_|glpat-|dbt[uc]_|[0-9a-fA-F]{32,}"
 }

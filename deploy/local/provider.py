@@ -1,0 +1,177 @@
+"""The common parts of the local providers: a server on loopback, tokens, error responses, and a record of all calls.
+
+The local providers implement reading and updating a dataset. The rules come from the documentation of the providers,
+not from the schemas of the function, so that a test fails where the two differ.
+"""
+
+import gzip
+import json
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from flask import Flask, Request, Response, current_app, make_response, request
+from werkzeug.exceptions import HTTPException
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+
+
+@dataclass(frozen=True)
+class Call:
+    """Represent a request to a provider. The body is uncompressed, and the names of the headers are lowercase."""
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """Return the body as JSON."""
+        return json.loads(self.body)
+
+
+class RejectedError(Exception):
+    """Raised for a request that the provider rejects, with the parts of its error body."""
+
+    def __init__(self, status: int, kind: str, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status, self.kind, self.message, self.headers = status, kind, message, headers or {}
+
+
+@dataclass(kw_only=True)
+class LocalProvider:
+    """Base class of the local providers."""
+
+    prefix: str
+    tokens: dict[str, str] = field(repr=False)
+    calls: deque[Call] = field(default_factory=lambda: deque(maxlen=10_000), repr=False)
+    #: The applied updates, in order: the ID of the dataset, and the body.
+    applied: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list, repr=False)
+    #: Functions that replace the provider's own response, by path without the prefix, or "" for all paths. A function
+    #: that returns None keeps the provider's own response.
+    instead: dict[str, Callable[[], Response | None]] = field(default_factory=dict)
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    server: BaseWSGIServer | None = None
+
+    @property
+    def base_url(self) -> str:
+        """Return the URL of the server, with the prefix of the API."""
+        assert self.server is not None
+        return f"http://127.0.0.1:{self.server.server_port}{self.prefix}"
+
+    def start(self, port: int = 0) -> "LocalProvider":
+        """Listen on `port`, or on a free port, until `stop`."""
+        self.server = make_server("127.0.0.1", port, self._app(), threaded=True, request_handler=_Handler)
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        return self
+
+    def stop(self) -> None:
+        """Stop listening."""
+        assert self.server is not None
+        self.server.shutdown()
+        self.server.server_close()
+
+    def seen(self, path: str) -> list[Call]:
+        """Return the calls to a path, which is given without the prefix."""
+        return [call for call in list(self.calls) if call.path == self.prefix + path]
+
+    def carry_out(self) -> Response:
+        """Return the provider's own response to the current request, for a function in `instead`."""
+        try:
+            return make_response(current_app.dispatch_request())
+        except RejectedError as error:
+            return self.error(error)
+
+    def break_off(self) -> Response:
+        """Close the connection instead of sending a response."""
+        request.environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+        raise ConnectionAbortedError
+
+    def routes(self, app: Flask) -> None:
+        """Add the routes of the provider."""
+        raise NotImplementedError
+
+    def error(self, error: RejectedError) -> Response:
+        """Return the provider's response to a rejected request."""
+        raise NotImplementedError
+
+    def owner(self) -> str:
+        """Return the account of the token in the current request.
+
+        Raises:
+            RejectedError: The token is missing or unknown.
+        """
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if not token or scheme.lower() != "bearer":
+            raise RejectedError(401, "token-not-provided", "Authentication token was not provided.")
+        if token not in self.tokens:
+            raise RejectedError(
+                401, "user-or-token-not-found", "User was not found or authentication token is not valid."
+            )
+        return self.tokens[token]
+
+    def _app(self) -> Flask:
+        app = Flask(__name__)
+        app.json.sort_keys = False  # type: ignore[attr-defined]
+        # The server handles a ConnectionError silently.
+        app.config["PROPAGATE_EXCEPTIONS"] = True
+        app.before_request(self._record)
+        app.register_error_handler(RejectedError, self.error)
+        app.register_error_handler(HTTPException, self._http_error)
+        self.routes(app)
+        return app
+
+    def _record(self) -> Response | None:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        self.calls.append(
+            Call(request.method, request.path, request.query_string.decode(), headers, _uncompressed_body(request))
+        )
+        instead = self.instead.get(request.path.removeprefix(self.prefix), self.instead.get(""))
+        return instead() if instead else None
+
+    def _http_error(self, error: HTTPException) -> Response:
+        kinds = {404: "page-not-found", 405: "method-not-allowed", 413: "request-too-large"}
+        status = error.code or 500
+        return self.error(RejectedError(status, kinds.get(status, "invalid-request"), error.description or ""))
+
+
+class _Handler(WSGIRequestHandler):
+    """Handler that keeps connections open, as the providers do, and logs nothing."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - the name in werkzeug
+        """Log nothing, since `calls` has all requests."""
+
+
+def _uncompressed_body(incoming: Request) -> bytes:
+    body = incoming.get_data()
+    return gzip.decompress(body) if incoming.headers.get("Content-Encoding") == "gzip" else body
+
+
+def json_body(limit: int = 9 * 1024 * 1024) -> Any:
+    """Return the JSON body of the current request.
+
+    Raises:
+        RejectedError: The body is longer than `limit` bytes, has another content type, or isn't JSON.
+    """
+    body = _uncompressed_body(request)
+    if len(body) > limit:
+        raise RejectedError(413, "request-too-large", f"The request body is larger than {limit} bytes.")
+    if request.mimetype != "application/json":
+        raise RejectedError(415, "invalid-content-type-header", "The Content-Type must be application/json.")
+    try:
+        return json.loads(body)
+    except ValueError:
+        raise RejectedError(400, "invalid-request", "The request body is not valid JSON.") from None
+
+
+def now() -> str:
+    """Return the current time in the format of both providers."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,251 @@
+"""The function: the routes, the order of the checks, and a response to every request."""
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import TypeAlias
+
+from flask import Request, Response
+
+from handlers import hooks, senders
+from handlers.deadline import Deadline
+from handlers.delivery.concurrent import run_all
+from handlers.delivery.delivery import Delivery, DeliveryContext
+from handlers.hooks import Config, Hook, Ignored
+from handlers.hooks.templates.limits import Budget
+from handlers.inbound.request import CLOUD_EVENT, InboundRequest
+from handlers.inbound.request_log import RequestLog
+from handlers.inbound.response import (
+    empty_response,
+    hook_status,
+    json_response,
+    leave_body_unread,
+    preview_body,
+    problem_response,
+    redact,
+    result_items,
+)
+from handlers.inbound.timeouts import ConnectionWatchdog
+from handlers.logs import LOGGER
+from handlers.senders.authenticate import authenticate
+from handlers.senders.delivery_id import delivery_id, standard_id
+from handlers.senders.shared_secrets import SignedRequest
+from schemas import cloud_event
+from schemas.event import Update, printable_id, read_event
+from schemas.problem import (
+    BusyError,
+    InternalError,
+    InvalidEventError,
+    MethodNotAllowedError,
+    NotAllowedError,
+    Problem,
+    RelayError,
+    UnknownRouteError,
+)
+from schemas.secret_reference import SecretReference
+from schemas.strict_json import JSON, parse_object
+
+_READ_METHODS = ("GET", "HEAD")
+# A megabyte of body costs 8 MB of memory on its way (measured): 32 large bodies fit into an instance, one per thread
+# would not.
+_MAX_LARGE_BODIES = 32
+
+Endpoint: TypeAlias = Callable[[InboundRequest, RequestLog], Response]
+
+
+class Relay:
+    """The function: it returns a response to every request, and writes a log line about every request."""
+
+    def __init__(self, config: Config, context: DeliveryContext, openapi: bytes | None) -> None:
+        """Create the function; `openapi` is the OpenAPI document, if there is one."""
+        self._config = config
+        self._context = context
+        self._settings = context.settings
+        self._schemas = {name: provider.event_schema for name, provider in context.providers.items()}
+        self._watchdog = ConnectionWatchdog(self._settings.deadline_seconds)
+        self._large_bodies = threading.BoundedSemaphore(_MAX_LARGE_BODIES)
+        # The endpoint and the methods of each path, without a slash at the end.
+        self._routes: dict[str, tuple[Endpoint, tuple[str, ...]]] = {
+            "": (self._native_event, ("POST",)),
+            "/health": (_health, _READ_METHODS),
+            **{f"/hooks/{name}": (partial(self._hook, hook), ("POST",)) for name, hook in config.hooks.items()},
+        }
+        if openapi:
+            self._routes["/openapi.json"] = (partial(_openapi, openapi), _READ_METHODS)
+
+    def __call__(self, request: Request) -> Response:
+        """Return the response to `request`. Every exception becomes a problem response and a log line."""
+        inbound = InboundRequest(request)
+        log = RequestLog(inbound, self._settings.project)
+        problem: Problem | None = None
+        try:
+            inbound.delivery_id = printable_id(standard_id(inbound.headers))
+            response = self._route(inbound)(inbound, log)
+        except RelayError as error:
+            problem = error.problem
+        except Exception as fault:
+            log.fault, problem = fault, InternalError().problem
+        if problem:
+            log.outcome = "failed" if problem.status >= 500 else "rejected"
+            response = problem_response(problem)
+        inbound.delivery_id = inbound.delivery_id or str(uuid.uuid4())
+        response.headers["Relay-Delivery"] = inbound.delivery_id
+        has_unread_body = not inbound.drain(self._watchdog)
+        if has_unread_body:
+            leave_body_unread(response)
+        self._watchdog.responding(request, response, has_unread_body=has_unread_body)
+        log.write(response.status_code, problem)
+        return response
+
+    def _route(self, inbound: InboundRequest) -> Endpoint:
+        """Return the endpoint of a request. A slash at the end of the path makes no difference.
+
+        Raises:
+            UnknownRouteError: The path does not exist.
+            MethodNotAllowedError: The path exists, but not for this method.
+        """
+        route = self._routes.get(inbound.path.removesuffix("/"))
+        if route is None:
+            raise UnknownRouteError("This path does not exist. Send events to POST / or to POST /hooks/NAME.")
+        endpoint, methods = route
+        if inbound.request.method not in methods:
+            allowed = ", ".join(methods)
+            raise MethodNotAllowedError(f"This path accepts {allowed}.", headers={"Allow": allowed})
+        return endpoint
+
+    def _native_event(self, inbound: InboundRequest, log: RequestLog) -> Response:
+        """Carry out a native event: one update, written by the sender."""
+        with self._received(inbound) as (body, deadline):
+            inbound.check_content_encoding()
+            inbound.check_json_media_type()
+            self._authenticate(senders.NATIVE_SENDERS, self._settings.secrets, inbound, log, body, deadline)
+            update = self._read_native_event(inbound, parse_object(body))
+            dry_run = inbound.is_dry_run()
+            log.provider, log.dataset = update.provider, update.dataset
+            if not self._config.allows(update):
+                raise NotAllowedError(
+                    f"Native events must not update {update.provider}:{update.dataset}. "
+                    "The datasets that they may update are in events.allow of relay.yaml."
+                )
+            if message := self._context.missing_token_message(update):
+                raise InvalidEventError(message, errors={"provider": [message]})
+            (delivery,) = self._deliver([update], deadline, log, dry_run=dry_run)
+        if delivery.problem:
+            return problem_response(delivery.problem)
+        if dry_run:
+            return json_response(200, {"dry_run": True, **preview_body(delivery)})
+        response = delivery.response
+        assert response is not None
+        return empty_response(response.status) if response.is_empty else json_response(response.status, response.body)
+
+    def _read_native_event(self, inbound: InboundRequest, payload: dict[str, JSON]) -> Update:
+        # The ID of the event names the delivery, also if the event breaks a rule.
+        _take_delivery_id(inbound, payload)
+        if inbound.request.mimetype == CLOUD_EVENT:
+            payload = cloud_event.from_structured(payload)
+        elif attributes := cloud_event.binary_attributes(inbound.headers):
+            _take_delivery_id(inbound, attributes)
+            payload = cloud_event.from_binary(attributes, payload)
+        return read_event(payload, self._schemas)
+
+    def _hook(self, hook: Hook, inbound: InboundRequest, log: RequestLog) -> Response:
+        """Carry out the updates that `hook` derives from a sender's own payload."""
+        log.hook = hook.name
+        sender = senders.SENDERS[hook.sender.name]
+        inbound.delivery_id = delivery_id(sender, inbound.headers) or inbound.delivery_id
+        with self._received(inbound) as (body, deadline):
+            inbound.check_content_encoding()
+            inbound.check_not_form()
+            self._authenticate((sender,), hook.secrets, inbound, log, body, deadline)
+            payload = parse_object(body)
+            inbound.delivery_id = delivery_id(sender, inbound.headers, payload) or inbound.delivery_id
+            dry_run = inbound.is_dry_run()
+            budget = Budget(self._settings.max_body_bytes, expired=deadline.has_passed)
+            result = hooks.evaluate(hook, inbound.headers, payload, self._schemas, budget)
+            if isinstance(result, Ignored):
+                log.outcome, log.message, log.is_warning = "ignored", result.reason, result.is_warning
+                return json_response(200, {"ignored": result.reason})
+            self._check_tokens(result)
+            deliveries = self._deliver(result, deadline, log, dry_run=dry_run)
+        problems = [delivery.problem for delivery in deliveries if delivery.problem]
+        status, headers = hook_status(problems, time.time())
+        content = {"results": result_items(deliveries)}
+        return json_response(status, {"dry_run": True, **content} if dry_run else content, headers=headers)
+
+    def _check_tokens(self, updates: Sequence[Update]) -> None:
+        """Check that every update has a token, before the function sends the first update.
+
+        Raises:
+            InvalidEventError: An update has no token.
+        """
+        messages = {position: self._context.missing_token_message(update) for position, update in enumerate(updates)}
+        errors = {f"updates.{position}.provider": [message] for position, message in messages.items() if message}
+        if errors:
+            raise InvalidEventError("An update of the hook has no token.", errors=errors)
+
+    def _deliver(
+        self, updates: Sequence[Update], deadline: Deadline, log: RequestLog, *, dry_run: bool
+    ) -> list[Delivery]:
+        """Carry out the updates of an event, or preview them in a dry run, and return the redacted deliveries."""
+        deliveries = [Delivery(update, deadline, self._context) for update in updates]
+        run_all(deliveries, self._settings.provider_concurrency, Delivery.preview if dry_run else Delivery.run)
+        redact(deliveries, deadline)
+        log.dry_run = dry_run
+        if any(delivery.problem for delivery in deliveries):
+            log.outcome = "failed"
+        else:
+            log.outcome = "ignored" if dry_run else "delivered"
+        log.add(deliveries)
+        return deliveries
+
+    @contextmanager
+    def _received(self, inbound: InboundRequest) -> Iterator[tuple[bytes, Deadline]]:
+        """Provide the body of a request, and the deadline, which starts when the body has arrived.
+
+        A large body occupies one of the instance's slots for large bodies until the end of the `with` statement.
+
+        Raises:
+            BusyError: All slots for large bodies are occupied.
+            BodyTooLargeError, BodyTimeoutError, InvalidJSONError: The body can't be read.
+        """
+        has_slot = inbound.may_be_large and self._large_bodies.acquire(blocking=False)
+        if inbound.may_be_large and not has_slot:
+            raise BusyError(f"{_MAX_LARGE_BODIES} large bodies are in progress. Send the event again later.")
+        try:
+            body = inbound.read_body(self._settings.max_body_bytes, self._watchdog)
+            yield body, Deadline.after(self._settings.deadline_seconds)
+        finally:
+            if has_slot:
+                self._large_bodies.release()
+
+    def _authenticate(
+        self,
+        expected: Sequence[senders.Sender],
+        references: Sequence[SecretReference],
+        inbound: InboundRequest,
+        log: RequestLog,
+        body: bytes,
+        deadline: Deadline,
+    ) -> None:
+        if self._settings.allow_unauthenticated:
+            return
+        query = inbound.request.query_string.decode("latin-1")
+        signed = SignedRequest(inbound.headers, query, body, time.time())
+        secrets = self._context.secrets.iter_secrets(references, deadline)
+        log.sender = authenticate(expected, signed, secrets, LOGGER.error)
+
+
+def _take_delivery_id(inbound: InboundRequest, attributes: dict[str, JSON]) -> None:
+    event_id = attributes.get("id")
+    inbound.delivery_id = printable_id(event_id if isinstance(event_id, str) else None) or inbound.delivery_id
+
+
+def _health(_inbound: InboundRequest, _log: RequestLog) -> Response:
+    return json_response(200, {"status": "ok"})
+
+
+def _openapi(document: bytes, _inbound: InboundRequest, _log: RequestLog) -> Response:
+    return Response(document, content_type="application/json")

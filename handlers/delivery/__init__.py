@@ -1,0 +1,1 @@
+"""The execution of an update: attempts within the deadline, over libcurl."""

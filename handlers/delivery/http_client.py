@@ -1,0 +1,570 @@
+"""The HTTP client: a transport adapter for `requests` over libcurl.
+
+The adapter of `requests` itself applies its timeout to each read, so a provider that sends one byte per second never
+times out. Here, one timeout covers the whole call, and libcurl enforces it.
+
+A dead idle connection costs no event:
+- The client closes a connection that has been idle for 60 s, and one that the provider has closed or reset.
+- If a reused connection breaks before the first byte of a response, libcurl sends the request again over a new
+  connection, at once, within the same attempt. The provider may have carried out both requests, as with any retry. So
+  the client accepts only a success as the response to the second request, and reports any other response as a broken
+  connection: the first request may be the reason for a 404 to the second one.
+- A NAT that has forgotten a connection drops the packets in silence. The connection breaks as soon as the kernel has
+  waited 3 s for an acknowledgment.
+- Where one connection was dead, the others may be dead, too. The client closes all idle connections to that provider,
+  so that the next attempt uses a new connection.
+"""
+
+import errno
+import io
+import math
+import re
+import socket
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pycurl
+import requests
+from requests.adapters import BaseAdapter
+from requests.auth import AuthBase
+from requests.structures import CaseInsensitiveDict
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, select_proxy
+from urllib3.util import wait_for_read
+
+from handlers.deadline import Deadline
+from handlers.providers.base import Request, Response, read_response
+from schemas.settings import SettingsError
+from schemas.strict_json import dump
+
+#: The limit on the body of a response, after decompression.
+MAX_RESPONSE_BYTES = 10 * 1024 * 1024
+#: The headers of every request, except `Authorization`.
+HEADERS: Mapping[str, str] = {
+    "Accept": "application/json",
+    # A response has a few kilobytes, which are not worth compressing.
+    "Accept-Encoding": "identity",
+    "Content-Type": "application/json",
+    "User-Agent": "dataset-relay/1",
+}
+
+# An attempt to connect that takes longer rarely succeeds at all.
+_CONNECT_TIMEOUT_MS = 3000
+_ACKNOWLEDGMENT_TIMEOUT_MS = 3000
+_MAX_IDLE_CONNECTIONS = 16
+_MAX_IDLE_SECONDS = 60
+_SWEEP_SECONDS = 1.0
+# Of the responses over this size, only a few take memory at the same time.
+_LARGE_BYTES = 256 * 1024
+_MAX_LARGE_RESPONSES = 4
+# CURLOPT_QUICK_EXIT, which has no name in pycurl. Without it, closing a handle waits for the end of a DNS lookup.
+_QUICK_EXIT = 322
+# Without a port in the URL of an HTTP proxy, libcurl would use port 1080, unlike `requests`.
+_PROXY_PORTS = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
+
+_CERTIFICATE_ERRORS = {pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_CACERT_BADFILE, pycurl.E_SSL_ISSUER_ERROR}
+_NOT_SENT_CAUSES = {
+    pycurl.E_COULDNT_RESOLVE_HOST: "name not found",
+    pycurl.E_COULDNT_RESOLVE_PROXY: "name of the proxy not found",
+    pycurl.E_OPERATION_TIMEDOUT: "timeout",
+    pycurl.E_SSL_CONNECT_ERROR: "TLS handshake failed",
+}
+_INVALID_RESPONSES = {
+    pycurl.E_UNSUPPORTED_PROTOCOL: "isn't HTTP",
+    # pycurl has the old name of CURLE_WEIRD_SERVER_REPLY.
+    pycurl.E_FTP_WEIRD_SERVER_REPLY: "isn't valid HTTP",
+    pycurl.E_BAD_CONTENT_ENCODING: "isn't encoded as its Content-Encoding header states",
+    pycurl.E_FILESIZE_EXCEEDED: f"is over {MAX_RESPONSE_BYTES} bytes",
+    pycurl.E_WRITE_ERROR: f"is over {MAX_RESPONSE_BYTES} bytes",
+}
+
+
+class NotSentError(requests.ConnectionError):
+    """Nothing of the request was sent. `cause` is a short text without names or addresses."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(f"The request was not sent: {cause}.")
+        self.cause = cause
+
+
+class ResponseTimeoutError(requests.exceptions.ReadTimeout):
+    """The time was up after the request was sent. `status` is the status of the response, if its head arrived."""
+
+    def __init__(self, status: int | None) -> None:
+        super().__init__("The response was not complete in time.")
+        self.status = status
+
+
+class TruncatedResponseError(requests.exceptions.ChunkedEncodingError):
+    """The response broke off after its head. `status` is the status of the response."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__("The response broke off.")
+        self.status = status
+
+
+class InvalidResponseError(requests.RequestException):
+    """The response is unusable. The text completes a sentence about it, such as "is over 10485760 bytes"."""
+
+    def __init__(self, predicate: str, status: int | None) -> None:
+        super().__init__(predicate)
+        self.status = status
+
+
+class BearerAuth(AuthBase):
+    """Authentication by a bearer token."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Add the `Authorization` header to `request`."""
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
+class HTTPClient:
+    """The client for all calls to providers."""
+
+    def __init__(self, base_urls: Mapping[str, str]) -> None:
+        """Create a session for each provider. `base_urls` has the base URLs by provider.
+
+        Raises:
+            SettingsError: The environment names unusable certificates, or an unusable proxy.
+        """
+        self._sessions = {provider: _create_session(base_url) for provider, base_url in base_urls.items()}
+        # Parsing takes a multiple of the size of a body in memory.
+        self._large_parser = threading.Lock()
+
+    def send(self, provider: str, request: Request, token: str, deadline: Deadline) -> Response:
+        """Send `request` to `provider`, and return the response.
+
+        Raises:
+            requests.exceptions.SSLError: The certificate isn't trusted. Nothing was sent.
+            NotSentError: Nothing was sent.
+            ResponseTimeoutError: The deadline passed after the request was sent.
+            TruncatedResponseError: The response broke off after its head.
+            InvalidResponseError: The response is unusable, and a retry can't help.
+            requests.ConnectionError: The connection broke. The provider may have carried out the request.
+        """
+        remaining = deadline.remaining()
+        if not remaining:
+            raise NotSentError("timeout")
+        # PreparedRequest.prepare() would take more time than libcurl takes for the call.
+        prepared = requests.PreparedRequest()
+        prepared.method, prepared.url = request.method, request.url
+        prepared.headers = CaseInsensitiveDict(HEADERS)
+        prepared.body = None if request.body is None else dump(request.body)
+        BearerAuth(token)(prepared)
+        session = self._sessions[provider]
+        with session.send(prepared, timeout=remaining, stream=True, proxies={}, allow_redirects=False) as response:
+            status, retry_after = response.status_code, response.headers.get("Retry-After")
+            content: bytes = response.raw.read()
+            if len(content) <= _LARGE_BYTES:
+                return read_response(status, retry_after, content)
+            if not self._large_parser.acquire(timeout=deadline.remaining()):
+                raise ResponseTimeoutError(status)
+            try:
+                return read_response(status, retry_after, content)
+            finally:
+                self._large_parser.release()
+
+    def close(self) -> None:
+        """Close all idle connections."""
+        for session in self._sessions.values():
+            session.close()
+
+
+class _Session(requests.Session):
+    """A session that doesn't even parse a redirect."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Return None: no redirect is to be followed."""
+
+
+def _create_session(base_url: str) -> _Session:
+    """Return a session for the URLs that start with `base_url`.
+
+    The environment determines proxies and certificates, in the way that the documentation of `requests` describes.
+
+    Raises:
+        SettingsError: The environment names unusable certificates, or an unusable proxy.
+    """
+    session = _Session()
+    environment = session.merge_environment_settings(base_url, {}, stream=True, verify=None, cert=None)
+    certificates = environment["verify"] if isinstance(environment["verify"], str) else DEFAULT_CA_BUNDLE_PATH
+    if certificates != DEFAULT_CA_BUNDLE_PATH and not _has_certificates(Path(certificates)):
+        message = (
+            "Must name a file with certificates in PEM format, or a directory that `openssl rehash` has prepared. "
+            "The same applies to CURL_CA_BUNDLE."
+        )
+        raise SettingsError({"REQUESTS_CA_BUNDLE": [message]})
+    proxy = select_proxy(base_url, environment["proxies"])
+    session.trust_env = False
+    session.adapters.clear()
+    session.mount(base_url, CurlAdapter(certificates=certificates, proxy=_proxy_url(proxy) if proxy else ""))
+    return session
+
+
+def _has_certificates(path: Path) -> bool:
+    """Return True if OpenSSL finds certificates in the file or directory at `path`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if path.is_dir():
+            return any(re.fullmatch(r"[0-9a-f]{8}\.\d+", entry.name) for entry in path.iterdir())
+        context.load_verify_locations(path)
+    except OSError:  # An SSLError is an OSError.
+        return False
+    return context.cert_store_stats()["x509"] > 0
+
+
+def _proxy_url(proxy: str) -> str:
+    """Return the URL of a proxy, completed with the scheme and the port that `requests` would use.
+
+    Raises:
+        SettingsError: libcurl can't use such a proxy.
+    """
+    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    with suppress(ValueError):  # The port isn't a number.
+        if parts.scheme in _PROXY_PORTS and parts.hostname:
+            port = "" if parts.port else f":{_PROXY_PORTS[parts.scheme]}"
+            return f"{parts.scheme}://{parts.netloc}{port}"
+    message = f"A proxy must be a URL with one of the schemes {', '.join(_PROXY_PORTS)} (also HTTP_PROXY, ALL_PROXY)."
+    raise SettingsError({"HTTPS_PROXY": [message]})
+
+
+class CurlAdapter(BaseAdapter):
+    """Transport adapter over libcurl, which keeps idle connections for later requests."""
+
+    def __init__(self, *, certificates: str = DEFAULT_CA_BUNDLE_PATH, proxy: str = "") -> None:
+        """Create an adapter.
+
+        `certificates` is the path of a file or directory with trusted certificates. `proxy` is a URL with scheme and
+        port, or the empty string for direct connections.
+        """
+        super().__init__()
+        self._options = _curl_options(certificates, proxy)
+        self._large_responses = threading.Semaphore(_MAX_LARGE_RESPONSES)
+        self._lock = threading.Lock()
+        #: In the order of their last use. The last one is the next one to be used.
+        self._idle: list[_Connection] = []
+        self._has_sweeper = False
+        self._closed = threading.Event()
+
+    def send(
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: Any = True,
+        cert: Any = None,
+        proxies: Any = None,
+    ) -> requests.Response:
+        """Send `request`, and return the response, with its body in memory.
+
+        `timeout` limits the whole call, in seconds. The parameters after it have no effect. Until the caller closes a
+        large response, the response takes one of a few slots.
+
+        Raises:
+            requests.RequestException: See `HTTPClient.send`.
+            requests.exceptions.InvalidHeader: A part of the request is not printable ASCII.
+        """
+        connection = self._take_connection()
+        try:
+            response = connection.send(request, timeout)
+        except BaseException:
+            connection.close()
+            if connection.is_reused:
+                self._close_idle()
+            raise
+        if connection.was_dead:
+            self._close_idle()
+        self._keep(connection)
+        return response
+
+    def close(self) -> None:
+        """Close the idle connections, and keep no connection from now on."""
+        self._closed.set()
+        self._close_idle()
+
+    def _take_connection(self) -> "_Connection":
+        while True:
+            with self._lock:
+                connection = self._idle.pop() if self._idle else None
+            if connection is None:
+                return _Connection(self._options, self._large_responses)
+            if connection.is_usable():
+                connection.is_reused = True
+                return connection
+            connection.close()
+
+    def _keep(self, connection: "_Connection") -> None:
+        if connection.can_be_kept:
+            with self._lock:
+                if len(self._idle) < _MAX_IDLE_CONNECTIONS and not self._closed.is_set() and self._start_sweeper():
+                    self._idle.append(connection)
+                    return
+        connection.close()
+
+    def _close_idle(self) -> None:
+        with self._lock:
+            connections, self._idle = self._idle, []
+        for connection in connections:
+            connection.close()
+
+    def _start_sweeper(self) -> bool:
+        """Start the thread that closes idle connections, unless it runs. Return False if it can't start.
+
+        The thread starts with the first idle connection, because a server may fork after the import of this module,
+        and a thread doesn't survive a fork.
+        """
+        if not self._has_sweeper:
+            sweeper = threading.Thread(target=self._sweep, name="idle-connections", daemon=True)
+            with suppress(RuntimeError):  # The process has too many threads.
+                sweeper.start()
+                self._has_sweeper = True
+        return self._has_sweeper
+
+    def _sweep(self) -> None:
+        """Close unusable idle connections every second, as long as there are idle connections."""
+        is_finished = False
+        while not is_finished:
+            self._closed.wait(_SWEEP_SECONDS)
+            with self._lock:
+                unusable = [connection for connection in self._idle if not connection.is_usable()]
+                self._idle = [connection for connection in self._idle if connection not in unusable]
+                if is_finished := not self._idle:
+                    self._has_sweeper = False
+            for connection in unusable:
+                connection.close()
+
+
+class _Connection:
+    """A libcurl handle, which keeps one connection. One thread at a time may use it."""
+
+    def __init__(self, options: Iterable[tuple[int, Any]], large_responses: threading.Semaphore) -> None:
+        self.is_reused = False
+        #: True if the reused connection was dead, and libcurl has replaced it by a new one.
+        self.was_dead = False
+        self.can_be_kept = False
+        self._idle_since = 0.0
+        self._received_bytes = 0
+        self._deadline = Deadline(0.0)
+        self._large_responses = large_responses
+        self._has_slot = False
+        self._head: list[bytes] = []
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._curl: Any = pycurl.Curl()
+        for option, value in options:
+            self._curl.setopt(option, value)
+        # libcurl calls these functions with each line of the head, and with each chunk of the decoded body.
+        self._curl.setopt(pycurl.HEADERFUNCTION, self._head.append)
+        self._curl.setopt(pycurl.WRITEFUNCTION, self._receive)
+
+    def is_usable(self) -> bool:
+        """Return True if the idle connection is recent, and nothing has arrived on it.
+
+        The arrival is either the end of the connection, or a response without a request. libcurl makes the same
+        check, but only after the connection has been idle for a second.
+        """
+        if time.monotonic() - self._idle_since > _MAX_IDLE_SECONDS:
+            return False
+        return not wait_for_read(self._curl.getinfo(pycurl.ACTIVESOCKET), timeout=0)
+
+    def send(self, request: requests.PreparedRequest, timeout: float) -> requests.Response:
+        """Send `request`, and return the response. `timeout` is in seconds."""
+        self._deadline = Deadline.after(timeout)
+        self._set_request(request, timeout)
+        try:
+            code = 0
+            try:
+                self._curl.perform()
+            except pycurl.error as error:
+                # The message of the error can contain a name or a URL.
+                code = int(error.args[0])
+            return self._response(request, code)
+        finally:
+            # An idle handle keeps no content.
+            self._curl.setopt(pycurl.POSTFIELDS, b"")
+            self._head.clear()
+            self._body.clear()
+            self._body_bytes = 0
+            if self._has_slot:
+                self._has_slot = False
+                self._large_responses.release()
+
+    def close(self) -> None:
+        """Close the handle and its connection."""
+        self._curl.close()
+
+    def _set_request(self, request: requests.PreparedRequest, timeout: float) -> None:
+        method, url = request.method or "", request.url or ""
+        headers = [f"{name}: {value}" for name, value in request.headers.items()]
+        text = "".join([method, url, *headers])
+        if not (text.isascii() and text.isprintable()):
+            raise requests.exceptions.InvalidHeader("A request must consist of printable ASCII characters.")
+        self._curl.setopt(pycurl.TIMEOUT_MS, math.ceil(timeout * 1000))
+        self._curl.setopt(pycurl.URL, url)
+        # Without "Expect:", libcurl would wait for the response "100 Continue" before it sends a large body.
+        self._curl.setopt(pycurl.HTTPHEADER, [*headers, "Expect:"])
+        if request.body is None:
+            self._curl.setopt(pycurl.HTTPGET, 1)
+        else:
+            self._curl.setopt(pycurl.POSTFIELDS, request.body)
+        self._curl.setopt(pycurl.CUSTOMREQUEST, method)
+
+    def _receive(self, chunk: bytes) -> int | None:
+        """Store a chunk of the body, or return -1, which makes libcurl end the call with E_WRITE_ERROR."""
+        self._body_bytes += len(chunk)
+        if self._body_bytes > MAX_RESPONSE_BYTES:
+            return -1
+        if self._body_bytes > _LARGE_BYTES and not self._has_slot:
+            self._has_slot = self._large_responses.acquire(timeout=self._deadline.remaining())
+            if not self._has_slot:
+                return -1
+        self._body.append(chunk)
+        return None
+
+    def _response(self, request: requests.PreparedRequest, code: int) -> requests.Response:
+        """Return the response to `request`. `code` is libcurl's error code, or 0.
+
+        Raises:
+            requests.RequestException: See `HTTPClient.send`.
+        """
+        getinfo = self._curl.getinfo
+        headers, is_complete = _parse_head(self._head)
+        status = getinfo(pycurl.RESPONSE_CODE)
+        if not is_complete or status < 200:
+            raise self._error(code, None)
+        # The body of a redirect has no use, so the redirect is complete without its body.
+        is_redirect = 300 <= status < 400
+        if code and not is_redirect:
+            raise self._error(code, status)
+
+        self.was_dead = self.is_reused and getinfo(pycurl.NUM_CONNECTS) > 0
+        descriptor = getinfo(pycurl.ACTIVESOCKET)
+        # OpenSSL reads ahead: a second response, sent along with the first one, can be in its memory, where is_usable()
+        # doesn't notice it. In that case, no byte has arrived since the last call.
+        is_encrypted = (request.url or "").startswith("https:")
+        received_bytes = _received_bytes(descriptor) if is_encrypted and descriptor != -1 else 0
+        is_premature = self.is_reused and not self.was_dead and 0 < received_bytes == self._received_bytes
+        if is_premature or (self.was_dead and not 200 <= status < 300):
+            raise requests.ConnectionError("The response may not be the response to this request.")
+        self._received_bytes = received_bytes
+        self._idle_since = time.monotonic()
+        # A response with status 204 or 304 has no body, but a faulty provider may still send one.
+        self.can_be_kept = descriptor != -1 and not code and status not in (204, 304)
+
+        response = requests.Response()
+        response.request, response.url = request, request.url or ""
+        response.status_code, response.headers = status, headers
+        response.raw = _Body(b"" if is_redirect else b"".join(self._body))
+        if self._has_slot:
+            self._has_slot = False
+            response.raw.release_slot = self._large_responses.release
+        return response
+
+    def _error(self, code: int, status: int | None) -> requests.RequestException:
+        """Return the error for libcurl's error code. The code 0 means that the head of the response broke off."""
+        if not self._curl.getinfo(pycurl.REQUEST_SIZE):
+            if code in _CERTIFICATE_ERRORS:
+                return requests.exceptions.SSLError("The certificate of the server isn't trusted.")
+            is_refused = self._curl.getinfo(pycurl.OS_ERRNO) == errno.ECONNREFUSED
+            return NotSentError(_NOT_SENT_CAUSES.get(code, "connection refused" if is_refused else "connection failed"))
+        if self._deadline.has_passed():
+            return ResponseTimeoutError(status)
+        if code in _INVALID_RESPONSES:
+            return InvalidResponseError(_INVALID_RESPONSES[code], status)
+        if status is not None:
+            return TruncatedResponseError(status)
+        return requests.ConnectionError("The connection broke.")
+
+
+class _Body(io.BytesIO):
+    """The body of a response. A large one takes a slot until it is closed."""
+
+    release_slot: Callable[[], None] | None = None
+
+    def close(self) -> None:
+        """Discard the body, and release its slot."""
+        release_slot, self.release_slot = self.release_slot, None
+        if release_slot:
+            release_slot()
+        super().close()
+
+
+def _curl_options(certificates: str, proxy: str) -> list[tuple[int, Any]]:
+    """Return the options of every handle. See `CurlAdapter` for the parameters."""
+    is_directory = Path(certificates).is_dir()
+    options = [
+        # Signals and threads don't go together.
+        (pycurl.NOSIGNAL, 1),
+        (_QUICK_EXIT, 1),
+        (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
+        (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1),
+        (pycurl.FOLLOWLOCATION, 0),
+        (pycurl.PATH_AS_IS, 1),
+        # Decode a compressed response, although no request asks for one.
+        (pycurl.ACCEPT_ENCODING, ""),
+        (pycurl.MAXFILESIZE, MAX_RESPONSE_BYTES),
+        (pycurl.CONNECTTIMEOUT_MS, _CONNECT_TIMEOUT_MS),
+        (pycurl.MAXCONNECTS, 1),
+        (pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2),
+        (pycurl.CAPATH if is_directory else pycurl.CAINFO, certificates),
+        (pycurl.PROXY_CAPATH if is_directory else pycurl.PROXY_CAINFO, certificates),
+        # An empty string keeps libcurl from reading the environment.
+        (pycurl.PROXY, proxy),
+        (pycurl.NOPROXY, ""),
+    ]
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        options.append((pycurl.SOCKOPTFUNCTION, _limit_acknowledgment))
+    return options
+
+
+def _limit_acknowledgment(descriptor: int, _purpose: int) -> int:
+    """Make the kernel break a connection on which nothing is acknowledged. Return 0, which means success."""
+    borrowed = socket.socket(fileno=descriptor)
+    with suppress(OSError):
+        borrowed.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _ACKNOWLEDGMENT_TIMEOUT_MS)
+    borrowed.detach()
+    return 0
+
+
+def _received_bytes(descriptor: int) -> int:
+    """Return the number of bytes that the kernel has received on a socket, or 0 if the kernel doesn't count them.
+
+    See tcpi_bytes_received in https://github.com/torvalds/linux/blob/v6.6/include/uapi/linux/tcp.h.
+    """
+    if sys.platform != "linux":
+        return 0
+    borrowed = socket.socket(fileno=descriptor)
+    try:
+        return int.from_bytes(borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 136)[128:], sys.byteorder)
+    finally:
+        borrowed.detach()
+
+
+def _parse_head(lines: Iterable[bytes]) -> tuple[CaseInsensitiveDict[str], bool]:
+    """Return the headers of the last response in `lines`, and True if the empty line after the headers arrived.
+
+    libcurl reports a head that breaks off as a complete response. Before the last response, `lines` can have the
+    response of a proxy and interim responses (1xx). After it, `lines` can have the trailers of a chunked body.
+    """
+    headers: list[tuple[str, str]] = []
+    is_complete = False
+    for line in lines:
+        if line.startswith(b"HTTP/"):
+            headers, is_complete = [], False
+        elif line in (b"\r\n", b"\n"):
+            is_complete = True
+        elif not is_complete:
+            name, _, value = line.decode("latin-1").partition(":")
+            headers.append((name, value.strip()))
+    return CaseInsensitiveDict(headers), is_complete

@@ -1,0 +1,92 @@
+"""The decision to retry a failed attempt, and the delay before the retry.
+
+The delays follow exponential backoff with full jitter, within the deadline:
+https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+
+Neither urllib3's `Retry` nor tenacity knows a deadline for the whole call. With either library, the rules of this
+module would remain: the wait that the provider requests, and the time that an attempt needs.
+"""
+
+import math
+from dataclasses import dataclass
+
+import requests
+
+from handlers.delivery.http_client import InvalidResponseError, NotSentError
+from handlers.providers.base import Response, requested_wait
+from schemas.problem import DeadlineExceededError, RelayError, UpstreamFailedError, UpstreamUnreachableError
+
+# In seconds. The official client of Apify starts with half a second, too.
+_FIRST_DELAY = 0.5
+_MAX_DELAY = 4.0
+# In seconds. An attempt with less time than this is not worth making.
+_MIN_ATTEMPT = 0.2
+_TRANSIENT_STATUSES = frozenset({408, 429})
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A failed attempt.
+
+    `error` becomes the error of the delivery if no attempt follows. `status` is the status of the provider's
+    response, if there was a complete response. `retry_after` is the wait that the provider requests, in seconds.
+    """
+
+    error: RelayError
+    status: int | None = None
+    is_transient: bool = False
+    may_have_succeeded: bool = False
+    retry_after: float = 0.0
+
+
+def response_failure(error: RelayError, response: Response, now: float) -> Failure:
+    """Return the failure that `response`, which represents `error`, stands for.
+
+    `now` is in seconds since 1970.
+    """
+    status = response.status
+    return Failure(
+        error,
+        status,
+        is_transient=status in _TRANSIENT_STATUSES or status >= 500,
+        # A gateway that returns an error doesn't know how the server behind it ends the request.
+        may_have_succeeded=status == 408 or status >= 500,
+        retry_after=requested_wait(response.retry_after, now),
+    )
+
+
+def call_failure(title: str, error: requests.RequestException) -> Failure:
+    """Return the failure of a call to the provider `title` that ended without a complete response."""
+    match error:
+        case requests.exceptions.SSLError():
+            detail = f"The certificate of {title} can't be verified. The function sent nothing."
+            return Failure(UpstreamUnreachableError(detail))
+        case NotSentError():
+            return Failure(UpstreamUnreachableError(f"{title} can't be reached."), is_transient=True)
+        case requests.exceptions.ReadTimeout():
+            detail = f"{title} had not finished its response at the deadline."
+            return Failure(DeadlineExceededError(detail), may_have_succeeded=True)
+        case InvalidResponseError():
+            return Failure(UpstreamFailedError(f"The response of {title} {error}."), may_have_succeeded=True)
+        case requests.exceptions.ChunkedEncodingError():
+            unfinished: RelayError = UpstreamFailedError(f"{title} closed the connection within its response.")
+            return Failure(unfinished, is_transient=True, may_have_succeeded=True)
+        case _:
+            broken = UpstreamUnreachableError(f"{title} closed the connection before its response.")
+            return Failure(broken, is_transient=True, may_have_succeeded=True)
+
+
+def next_delay(
+    failure: Failure, attempts: int, remaining: float, *, last_duration: float, jitter: float
+) -> float | None:
+    """Return the delay before the next attempt, in seconds, or None if there is no next attempt.
+
+    `attempts` counts the attempts so far. The last attempt took `last_duration` seconds, and `remaining` seconds are
+    left until the deadline. `jitter` is a random number from 0 to 1. The delay is at least the wait that the provider
+    requests, plus the jitter, so that not all events return at the same moment.
+    """
+    available = remaining - max(last_duration, _MIN_ATTEMPT)
+    if not failure.is_transient or available <= 0 or available < failure.retry_after:
+        return None
+    backoff = jitter * min(_MAX_DELAY, math.ldexp(_FIRST_DELAY, min(attempts - 1, 10)))
+    return min(failure.retry_after + backoff, available)

@@ -1,0 +1,225 @@
+"""The loader of relay.yaml: read the whole file at startup, and report every mistake at once.
+
+`schemas.relay_yaml` declares the shape of the file. This module checks the values against the rest of the function:
+the senders, the providers, the secret references, the templates, and the rules for the literal parts of an update.
+No message repeats a secret reference: the value may be the secret itself, put in the wrong place.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from marshmallow import Schema, ValidationError, fields
+from marshmallow.exceptions import SCHEMA
+
+from handlers.hooks.config import Config, ConfigError, Hook, Sender, UpdateTemplate
+from handlers.hooks.templates.limits import as_text
+from handlers.hooks.templates.sandbox import TemplateMistakeError
+from handlers.hooks.templates.template import Template, compile_condition
+from handlers.hooks.templates.tree import Tree, compile_tree, literal_value, template_paths
+from schemas.base import flatten, one_of, path_step
+from schemas.event import EventSchema
+from schemas.problem import Errors
+from schemas.relay_yaml import RelayYamlSchema
+from schemas.secret_reference import ReferenceParser
+from schemas.strict_json import JSON
+
+#: The path of relay.yaml without RELAY_CONFIG, in the folder of main.py.
+DEFAULT_PATH = "deploy/relay.yaml"
+
+T = TypeVar("T")
+
+
+def load(
+    path_setting: str | None,
+    folder: Path,
+    *,
+    senders: Mapping[str, Sender],
+    schemas: Mapping[str, EventSchema],
+    references: ReferenceParser,
+    max_template_length: int,
+) -> Config:
+    """Return the content of the file at `path_setting`, or else of DEFAULT_PATH in `folder`, which is optional.
+
+    `schemas` has the schema of each provider's events. `max_template_length` is in characters.
+
+    Raises:
+        ConfigError: The file is unreadable, or has mistakes. The error lists every mistake.
+    """
+    path = Path(path_setting) if path_setting else folder / DEFAULT_PATH
+    file = path_setting or DEFAULT_PATH
+    if path_setting is None and not path.exists():
+        return Config()
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise ConfigError(file, {"": [f"Can't read the file: {error.strerror}."]}) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(file, {"": [f"The file is not UTF-8 (byte {error.start})."]}) from None
+    if _is_empty(text):
+        return Config()
+    reader = _Reader(senders, schemas, references, max_template_length)
+    config = reader.read(text)
+    if reader.errors:
+        raise ConfigError(file, reader.errors)
+    return config
+
+
+def _is_empty(text: str) -> bool:
+    """Return True for a file of comments, with or without an empty `hooks:`, such as the default file."""
+    lines = [line for line in text.split("\n") if line.strip() and not line.lstrip().startswith("#")]
+    return lines in ([], ["hooks:"])
+
+
+class _Reader:
+    """Read the text of one relay.yaml, and collect its mistakes in `errors`, by path."""
+
+    def __init__(
+        self,
+        senders: Mapping[str, Sender],
+        schemas: Mapping[str, EventSchema],
+        references: ReferenceParser,
+        max_template_length: int,
+    ) -> None:
+        self.errors: Errors = {}
+        self._senders = senders
+        self._schemas = schemas
+        self._references = references
+        self._max_template_length = max_template_length
+
+    def read(self, text: str) -> Config:
+        """Return the content of a file. The result is unusable if `errors` has mistakes."""
+        # PyYAML is slow to import, and the default file doesn't need PyYAML.
+        from schemas import strict_yaml
+
+        value, errors = strict_yaml.parse(text)
+        self._add("", errors)
+        file: Any = {} if value is None else value
+        messages: dict[str, Any] = RelayYamlSchema().validate(file)
+        # The messages about a hook belong next to the messages of the checks below about the same hook.
+        hook_messages = messages.pop("hooks") if isinstance(messages.get("hooks"), dict) else {}
+        self._add("", flatten(messages))
+        parts = _object(file)
+        allow = self._read_allow(parts["events"]) if "events" in parts else None
+        hooks = {}
+        for name, raw in _object(parts.get("hooks")).items():
+            if hook := self._read_hook(name, raw, hook_messages.get(name, {})):
+                hooks[name] = hook
+        return Config(allow, hooks)
+
+    def _read_allow(self, raw: JSON) -> tuple[str, ...]:
+        patterns = _list(_object(raw).get("allow"))
+        for position, pattern in enumerate(patterns):
+            if isinstance(pattern, str) and ":" in pattern:
+                self._look_up(f"events.allow.{position}", pattern.partition(":")[0], self._schemas)
+        return tuple(map(str, patterns))
+
+    def _read_hook(self, name: str, raw: JSON, messages: Mapping[str, Any]) -> Hook | None:
+        """Return a hook, or None. `messages` has the messages of RelayYamlSchema about its key and its value."""
+        path = f"hooks.{path_step(name)}"
+        self._add(path, {"": [f"The hook's name: {message}" for message in messages.get("key", ())]})
+        self._add(path, flatten({SCHEMA: messages.get("value", {})}))
+        hook = _object(raw)
+        sender = self._look_up(f"{path}.sender", hook.get("sender"), self._senders)
+        secrets = when = None
+        if (secret := hook.get("secret")) is not None:
+            secrets = self._parse(f"{path}.secret", lambda: self._references.parse_list(secret, f"hook {name}: secret"))
+        if isinstance(condition := hook.get("when"), str):
+            when = self._parse(f"{path}.when", lambda: self._compile_condition(condition))
+        updates = [
+            self._read_update(update, f"{path}.updates.{position}", f"hook {name}: updates.{position}")
+            for position, update in enumerate(_list(hook.get("updates")))
+        ]
+        if sender is None or secrets is None:
+            return None
+        return Hook(name, sender, secrets, when, tuple(update for update in updates if update))
+
+    def _read_update(self, raw: JSON, path: str, label: str) -> UpdateTemplate | None:
+        """Return an update of a hook, or None. `label` names the update in the label of its secret reference."""
+        update = _object(raw)
+        provider, token = update.get("provider"), None
+        schema = self._look_up(f"{path}.provider", provider, self._schemas)
+        if isinstance(reference := update.get("token"), str):
+            token = self._parse(f"{path}.token", lambda: self._references.parse(reference, f"{label}.token"))
+        values: dict[str, JSON] = {name: update[name] for name in ("dataset", "update") if name in update}
+        if isinstance(dataset := values.get("dataset"), int | float):
+            values["dataset"] = as_text(dataset)
+        mistakes: Errors = {}
+        trees: dict[str, Tree] = {
+            name: compile_tree(value, name, self._max_template_length, mistakes) for name, value in values.items()
+        }
+        self._add(path, mistakes)
+        if schema is None:
+            return None
+        self._add(path, _literal_errors(schema, trees, mistakes))
+        return UpdateTemplate(str(provider), trees.get("dataset"), trees.get("update"), token)
+
+    def _compile_condition(self, text: str) -> Template:
+        return compile_condition(text, self._max_template_length)
+
+    def _look_up(self, path: str, name: object, table: Mapping[str, T]) -> T | None:
+        """Return the value with a name in a table, or None. Add the mistake if the name is unknown."""
+        if not isinstance(name, str):
+            return None  # The schema reports this mistake.
+        return self._parse(path, lambda: table[one_of(table)(name)])
+
+    def _parse(self, path: str, parse: Callable[[], T]) -> T | None:
+        """Return the result of a function, or None. Add the mistake that the function raises."""
+        try:
+            return parse()
+        except ValidationError as error:
+            self._add(path, {"": [str(message) for message in error.messages]})
+        except TemplateMistakeError as error:
+            self._add(path, {"": [str(error)]})
+        return None
+
+    def _add(self, path: str, errors: Errors) -> None:
+        """Add the errors of the part of the file at `path`. Two checks can report the same mistake."""
+        for rest, messages in errors.items():
+            place = ".".join(filter(None, (path, rest)))
+            for message in messages:
+                if message not in self.errors.setdefault(place, []):
+                    self.errors[place].append(message)
+
+
+def _literal_errors(schema: EventSchema, trees: Mapping[str, Tree], mistakes: Errors) -> Errors:
+    """Return the errors of an update that don't depend on the values of its templates.
+
+    `mistakes` are the errors of the templates themselves. Neither these templates nor the others have a value yet.
+    """
+    without_value = set(mistakes).union(*(template_paths(tree, name) for name, tree in trees.items()))
+    event = {"provider": "", **{name: literal_value(tree) for name, tree in trees.items()}}
+    errors = flatten(schema.validate(event))
+    return {
+        path: messages
+        for path, messages in errors.items()
+        # An unknown field is a mistake, whatever its value is.
+        if path not in without_value or not _is_declared(schema, path)
+    }
+
+
+def _is_declared(schema: Schema, path: str) -> bool:
+    """Return True if a schema declares the field at a path, such as `update.files.0.name`."""
+    declaration: Schema | fields.Field[Any] = schema
+    for step in path.split("."):
+        if isinstance(declaration, fields.Nested):
+            declaration = declaration.schema
+        if isinstance(declaration, Schema):
+            if step not in declaration.fields:
+                return False
+            declaration = declaration.fields[step]
+        elif isinstance(declaration, fields.List):
+            declaration = declaration.inner
+        else:
+            return True  # A free-form object has any field.
+    return True
+
+
+def _object(value: JSON) -> dict[str, JSON]:
+    """Return an object, or an empty object in the place of any other value, which the schema rejects."""
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: JSON) -> list[JSON]:
+    """Return a list, or an empty list in the place of any other value, which the schema rejects."""
+    return value if isinstance(value, list) else []

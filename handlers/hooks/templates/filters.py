@@ -1,0 +1,270 @@
+"""The filters and tests of templates: those of Jinja2 that are useful here, and the function's own.
+
+The function leaves out Jinja2's filters that pad or format text, make HTML, or choose at random. A filter must not work
+long on a payload, because Python can't interrupt a filter.
+"""
+
+import inspect
+import re
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Literal
+
+from jinja2 import ChainableUndefined, Environment, StrictUndefined, Undefined, pass_context, pass_environment
+from jinja2.filters import FILTERS as JINJA_FILTERS
+from jinja2.runtime import Context
+from jinja2.tests import TESTS as JINJA_TESTS
+
+from handlers.hooks.templates.limits import Budget, RenderError, as_text, require_defined
+from handlers.hooks.templates.timestamps import parse_timestamp
+from schemas.strict_json import quoted
+
+#: The key of the budget in the context of a template. A template can't write this name.
+BUDGET = "=budget"
+
+_DATE_DIRECTIVE = re.compile(r"%(.?)", re.DOTALL)
+_DATE_DIRECTIVES = "YmdHMSjGVuyBbAapIf%"
+_MAX_FORMAT_LENGTH = 100
+_MAX_PRECISION = 15
+_MAX_TRIM_CHARACTERS = 100
+_MAX_KEY_LENGTH = 60
+# https://docs.apify.com/api/v2/dataset-put
+_APIFY_NAME_LENGTH = 63
+
+
+class Missing(ChainableUndefined, StrictUndefined):
+    """A missing name, and every name below: `event.a.b | default('x')` works without an `a`."""
+
+    __slots__ = ()
+
+
+def look_up(value: Any, key: Any) -> Any:
+    """Return a member of an object, an item of a list, or Missing, and never an attribute of a Python object."""
+    if isinstance(value, Undefined):
+        return value
+    is_member = isinstance(value, dict) and isinstance(key, str)
+    is_item = isinstance(value, list | tuple | str) and isinstance(key, int)
+    try:
+        if is_member or is_item:
+            return value[key]
+    except LookupError:
+        pass
+    name = str(key)
+    is_plain = name.replace("-", "_").isidentifier() or name.isdecimal()
+    return Missing(f"{name if is_plain and len(name) <= _MAX_KEY_LENGTH else quoted(name)} is missing.")
+
+
+def budget_of(context: Context) -> Budget:
+    """Return the budget of the event."""
+    budget: Budget = context[BUDGET]
+    return budget
+
+
+def date(value: object, format: str = "%Y-%m-%d") -> str:  # noqa: A002 - the name in templates
+    """Return the day of a timestamp, in UTC, such as `2026-11-23` for `2026-11-22T23:30:00-05:00`."""
+    check_date_format(format)
+    time = parse_timestamp(value)
+    if time is None:
+        raise RenderError("date: the value is not a timestamp in a known format.")
+    # strftime writes the year 987 with three digits.
+    year = f"{time.year:04d}"
+    return time.strftime(_DATE_DIRECTIVE.sub(lambda match: year if match[1] == "Y" else match[0], format))
+
+
+def check_date_format(format: object) -> None:  # noqa: A002
+    """Raise RenderError if `date` doesn't support a format. strftime itself supports padding, as in %1000000d."""
+    directives = []
+    if isinstance(format, str) and len(format) <= _MAX_FORMAT_LENGTH:
+        directives = _DATE_DIRECTIVE.findall(format)
+    if not directives or not all(directive and directive in _DATE_DIRECTIVES for directive in directives):
+        raise RenderError(
+            f"date: the format must be like '%Y-%m-%d', with at most {_MAX_FORMAT_LENGTH} characters, and with one of "
+            f"{_DATE_DIRECTIVES} after each %."
+        )
+
+
+def apify_name(value: object) -> str:
+    """Return a name that Apify accepts: `Größe (2026)` becomes `Gro-e-2026`."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise RenderError("apify_name: the value must be a text or a number.")
+    # Normalization can make 18 characters of one character. The rest of a long text doesn't matter.
+    text = unicodedata.normalize("NFKD", as_text(value)[:1000])
+    plain = "".join(character for character in text if not unicodedata.combining(character))
+    name = re.sub(r"[^a-zA-Z0-9]+", "-", plain).strip("-")[:_APIFY_NAME_LENGTH].rstrip("-")
+    if not name:
+        raise RenderError("apify_name: the text has no letter and no digit.")
+    return name
+
+
+def limit(value: object, length: int, end: str = "") -> str:
+    """Return the first `length` characters of a text. `end`, such as '…', is the end of a shortened text."""
+    text = as_text(value)
+    if not _is_integer(length) or length < 0 or not isinstance(end, str) or len(end) > length:
+        raise RenderError("limit: the length must be 0 or more, and the end must not be longer than the length.")
+    return text if len(text) <= length else text[: length - len(end)] + end
+
+
+def tojson(value: object) -> str:
+    """Return a value as JSON text. A string gets quotes."""
+    return as_text([value])[1:-1]
+
+
+@pass_context
+def join(context: Context, value: Iterable[Any], d: str = "") -> str:
+    """Return the items of a list as one text, separated by `d`. An item that is not a string becomes JSON."""
+    parts: list[str] = []
+    separator = as_text(d)
+    size = -len(separator)
+    for item in value:
+        parts.append(as_text(item))
+        size += len(parts[-1]) + len(separator)
+        budget_of(context).check_size(size)
+    return separator.join(parts)
+
+
+@pass_context
+def replace(context: Context, value: object, old: str, new: str, count: int = -1) -> str:
+    """Return a text with `new` in the place of `old`, everywhere or `count` times."""
+    text, old, new = as_text(value), as_text(old), as_text(new)
+    if not _is_integer(count):
+        raise RenderError("replace: the count must be a whole number.")
+    times = text.count(old) if count < 0 else min(text.count(old), count)
+    budget_of(context).check_size(len(text) + times * (len(new) - len(old)))
+    return text.replace(old, new, count)
+
+
+def unique(value: list[Any], case_sensitive: bool = False) -> list[Any]:
+    """Return the distinct items in their order. `true` differs from 1, and `A` equals `a` unless `case_sensitive`."""
+    # Compare JSON text: a payload can have many numbers with the same hash, and a list has no hash.
+    distinct: dict[str, Any] = {}
+    for item in value:
+        key = tojson(item)
+        distinct.setdefault(key if case_sensitive else key.lower(), item)
+    return list(distinct.values())
+
+
+@pass_environment
+def add_up(environment: Environment, value: object, attribute: str | int | None = None, start: float = 0) -> Any:
+    """Return the sum of numbers, or of an attribute of each item. To add up lists takes quadratic time."""
+    if not _is_number(start):
+        raise RenderError("sum: the start must be a number.")
+    return JINJA_FILTERS["sum"](environment, value, attribute, start)
+
+
+def round_number(value: object, precision: int = 0, method: str = "common") -> Any:
+    """Return a rounded number. Python computes 10 ** -precision for a negative precision."""
+    if not _is_number(value) or not _is_integer(precision) or not 0 <= precision <= _MAX_PRECISION:
+        raise RenderError(f"round: the value must be a number, and the precision must be 0 to {_MAX_PRECISION}.")
+    return JINJA_FILTERS["round"](value, precision, method)
+
+
+def trim(value: str, chars: str | None = None) -> str:
+    """Return a text without white space at its ends, or without `chars`, with which Python compares each character."""
+    if chars is not None and not (isinstance(chars, str) and len(chars) <= _MAX_TRIM_CHARACTERS):
+        raise RenderError(f"trim: the characters must be a text of at most {_MAX_TRIM_CHARACTERS} characters.")
+    return value.strip(chars)
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+# These filters get a text: any other value becomes JSON text.
+_TEXT_FILTERS = ("capitalize", "lower", "title", "trim", "upper", "urlencode", "wordcount")
+# These filters get a list: the keys of an object, or the characters of a text. Jinja2 accepts null as an empty list.
+_LIST_FILTERS = (
+    "first", "join", "last", "list", "map", "max", "min", "reject", "rejectattr", "select", "selectattr", "sort", "sum",
+    "unique",
+)  # fmt: skip
+_OTHER_FILTERS = (
+    "abs", "count", "d", "default", "dictsort", "filesizeformat", "float", "int", "items", "length", "reverse",
+)  # fmt: skip
+_TESTS = (
+    "boolean", "defined", "divisibleby", "eq", "==", "equalto", "even", "false", "float", "ge", ">=", "gt", ">",
+    "greaterthan", "in", "integer", "iterable", "le", "<=", "lower", "lt", "<", "lessthan", "mapping", "ne", "!=",
+    "none", "number", "odd", "sequence", "string", "true", "undefined", "upper",
+)  # fmt: skip
+# These tests compute `value % number`. For a string, `%` is a format that can pad the text.
+_INTEGER_TESTS = {"divisibleby", "even", "odd"}
+_ACCEPT_MISSING = {"d", "default", "defined", "undefined"}
+
+
+class _Functions(Environment):
+    """The functions of the filters and tests, without a limit."""
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        """Return an attribute for sort, min, max, or sum. In a list of one item, these accept a missing attribute."""
+        member = look_up(obj, argument)
+        require_defined(member)
+        return member
+
+
+_FUNCTIONS = _Functions(undefined=Missing)
+_FUNCTIONS.tests = {name: JINJA_TESTS[name] for name in _TESTS}
+_FUNCTIONS.filters = {name: JINJA_FILTERS[name] for name in (*_TEXT_FILTERS, *_LIST_FILTERS, *_OTHER_FILTERS)} | {
+    "apify_name": apify_name,
+    "date": date,
+    "join": join,
+    "limit": limit,
+    "list": list,
+    "replace": replace,
+    "round": round_number,
+    "string": as_text,
+    "sum": add_up,
+    "tojson": tojson,
+    "trim": trim,
+    "unique": unique,
+}
+
+
+def _bounded_filter(name: str) -> Callable[..., Any]:
+    """Return a filter that requires its arguments, and charges its result to the budget."""
+
+    @pass_context
+    def call(context: Context, value: Any, *args: Any, **kwargs: Any) -> Any:
+        if name not in _ACCEPT_MISSING:
+            require_defined(value, *args, *kwargs.values())
+        if name in _TEXT_FILTERS:
+            value = as_text(value)
+        elif name in _LIST_FILTERS:
+            if not isinstance(value, list | tuple | dict | str):
+                raise RenderError(f"{name}: the value must be a list.")
+            value = list(value)
+        return budget_of(context).charge(_FUNCTIONS.call_filter(name, value, args, kwargs, context))
+
+    return call
+
+
+def _bounded_test(name: str) -> Callable[..., bool]:
+    """Return a test that requires its arguments."""
+
+    @pass_context
+    def call(context: Context, value: Any, *args: Any, **kwargs: Any) -> bool:
+        budget_of(context).check_deadline()
+        if name not in _ACCEPT_MISSING:
+            require_defined(value, *args, *kwargs.values())
+        if name in _INTEGER_TESTS and not all(map(_is_integer, (value, *args, *kwargs.values()))):
+            raise RenderError(f"{name}: the value must be a whole number.")
+        return bool(_FUNCTIONS.call_test(name, value, args, kwargs))
+
+    return call
+
+
+FILTERS: Mapping[str, Callable[..., Any]] = {name: _bounded_filter(name) for name in _FUNCTIONS.filters}
+TESTS: Mapping[str, Callable[..., bool]] = {name: _bounded_test(name) for name in _FUNCTIONS.tests}
+
+
+def accepts_arguments(kind: Literal["filter", "test"], name: str, count: int, keywords: Collection[str]) -> bool:
+    """Return True if a filter or a test accepts `count` positional arguments and the named arguments `keywords`."""
+    function: Any = _FUNCTIONS.filters[name] if kind == "filter" else _FUNCTIONS.tests[name]
+    # pass_context and pass_environment mark a function with one more argument.
+    own_arguments = 2 if hasattr(function, "jinja_pass_arg") else 1
+    try:
+        inspect.signature(function).bind(*[None] * (own_arguments + count), **dict.fromkeys(keywords))
+    except TypeError:
+        return False
+    return True

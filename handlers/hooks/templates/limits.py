@@ -1,0 +1,149 @@
+"""Limits on the cost of templates.
+
+The function trusts the author of a template, and does not trust the sender of a payload. A payload can make a harmless
+template expensive: `'x' * event.count`, or a loop over a long list inside a loop over a long list. Python can't
+interrupt a single operation, so that every operation has to stay small: a template can only make values that are no
+larger than the largest request body.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NoReturn
+
+from jinja2 import Undefined
+
+from schemas.strict_json import JSON
+
+#: The maximum number of steps of all loops for one event.
+MAX_STEPS = 100_000
+
+# The maximum size of all values for one event together, as a multiple of the maximum size of one value.
+_MAX_VALUES = 8
+# A double has no integer with more bits.
+_MAX_INTEGER_BITS = 1024
+
+
+class RenderError(Exception):
+    """A template fails on a payload. The sender and the log receive the message: it contains nothing of the payload."""
+
+
+class RenderLimitError(RenderError):
+    """A template would exceed a limit on its cost."""
+
+
+def require_defined(*values: object) -> None:
+    """Raise UndefinedError if a name is missing. Jinja2 accepts a missing name in some places, such as `x in []`."""
+    for value in values:
+        if isinstance(value, Undefined):
+            str(value)
+
+
+def _reject(value: object) -> NoReturn:
+    require_defined(value)
+    raise RenderError(f"The template makes a value of the type {type(value).__name__}, which JSON doesn't have.")
+
+
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_reject, allow_nan=False)
+# A value on the way to a result can contain NaN.
+_MEASURED = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_reject)
+
+
+class Budget:
+    """The remaining cost of all templates for one event. Each method raises RenderLimitError past a limit.
+
+    `max_text` is the maximum size of a value, and of all results together, in characters of text or JSON. `expired`
+    returns True after the deadline. `steps` is the number of loop steps that are left.
+    """
+
+    def __init__(self, max_text: int, expired: Callable[[], bool] = lambda: False, steps: int = MAX_STEPS) -> None:
+        self.max_text = max_text
+        self.expired = expired
+        self.steps = steps
+        self._values = max_text * _MAX_VALUES
+        self._results = max_text
+
+    def check_deadline(self) -> None:
+        """Check that the deadline has not passed."""
+        if self.expired():
+            raise RenderLimitError("The time for this event is up.")
+
+    def check_size(self, size: int) -> None:
+        """Check the size of a value before the template makes the value."""
+        if size > self.max_text:
+            raise RenderLimitError(f"The template makes a value of more than {self.max_text} characters.")
+
+    def count_steps(self, values: Iterable[Any]) -> Iterator[Any]:
+        """Yield the values of a loop, and count one step for each value."""
+        for value in values:
+            self.check_deadline()
+            self.steps -= 1
+            if self.steps < 0:
+                raise RenderLimitError(f"The loops for this event take more than {MAX_STEPS} steps.")
+            yield value
+
+    def charge(self, value: Any) -> Any:
+        """Return a value that a template has made, after subtracting its size.
+
+        The result of a filter such as `map` is an iterator, which becomes a list.
+        """
+        self.check_deadline()
+        if isinstance(value, Iterator):
+            values = []
+            for item in value:
+                require_defined(item)
+                values.append(self.charge(item))
+            return values
+        if isinstance(value, int) and value.bit_length() > _MAX_INTEGER_BITS:
+            raise RenderLimitError("The template makes a number that is out of range.")
+        if isinstance(value, str):
+            self._charge_value(len(value))
+        elif isinstance(value, list | tuple | dict):
+            # The encoder yields parts: the whole can be larger than the memory, such as for [event.list] * event.n.
+            size = 0
+            for part in _MEASURED.iterencode(value):
+                size += len(part)
+                self.check_size(size)
+            self._charge_value(size)
+        return value
+
+    def charge_result(self, size: int) -> None:
+        """Subtract the size of the result of a template."""
+        self._results -= size
+        if self._results < 0:
+            raise RenderLimitError(f"The results for this event have more than {self.max_text} characters.")
+
+    def _charge_value(self, size: int) -> None:
+        self.check_size(size)
+        self._values -= size
+        if self._values < 0:
+            raise RenderLimitError("The templates for this event make too many values.")
+
+
+def as_text(value: Any) -> str:
+    """Return a value as a part of a longer text: a string unchanged, and any other value as JSON.
+
+    Raises:
+        RenderError: JSON has no such value.
+    """
+    if isinstance(value, str):
+        return value
+    try:
+        return _JSON.encode(value)
+    except ValueError:
+        raise RenderError("The template makes a number that JSON doesn't have, such as NaN.") from None
+
+
+def as_json(value: Any, budget: Budget) -> JSON:
+    """Return the result of a template: a JSON value that has no part in common with the payload.
+
+    Raises:
+        RenderError: JSON has no such value, or the results for this event are too large.
+    """
+    text = as_text(value)
+    budget.charge_result(len(text))
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise RenderError("The template makes text with a lone surrogate, which is no character.") from None
+    result: JSON = text if isinstance(value, str) else json.loads(text)
+    return result

@@ -1,0 +1,278 @@
+"""The sandbox of templates: a part of Jinja2 that reaches nothing but the payload, with a limit on every cost.
+
+A template can use the statements and expressions in _SUPPORTED, the filters and tests of this package, and the names in
+VARIABLES. It can't call anything. A dotted name is a key of the payload, and never an attribute of a Python object. The
+text of a payload is only ever data: a payload can't choose a filter or an attribute.
+
+Every operation that makes a value charges the budget of the event. Jinja2 has hooks for operators, filters, and tests.
+For the other operations, such as loops and lists, `_Limiter` adds a filter to the template.
+"""
+
+import math
+from collections.abc import Collection, Sequence
+from typing import Any, Literal
+
+import jinja2
+from jinja2 import TemplateSyntaxError, Undefined, nodes, pass_context
+from jinja2.meta import TrackingCodeGenerator
+from jinja2.runtime import Context, LoopContext
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.visitor import NodeTransformer
+
+from handlers.hooks.templates import filters
+from handlers.hooks.templates.filters import FILTERS, TESTS, Missing, budget_of, look_up
+from handlers.hooks.templates.limits import RenderError, RenderLimitError, as_text, require_defined
+from schemas.base import closest
+from schemas.strict_json import quoted
+
+#: The variables of a template.
+VARIABLES = ("event", "headers")
+
+_SUPPORTED = (
+    nodes.Template, nodes.Output, nodes.TemplateData, nodes.If, nodes.For, nodes.Assign,
+    nodes.Name, nodes.Literal, nodes.Pair, nodes.Keyword, nodes.Getattr, nodes.Getitem, nodes.Slice, nodes.CondExpr,
+    nodes.Filter, nodes.Test, nodes.Compare, nodes.Operand, nodes.BinExpr, nodes.UnaryExpr, nodes.Concat,
+)  # fmt: skip
+_LOOP_MEMBERS = {"index", "index0", "revindex", "revindex0", "first", "last", "length", "previtem", "nextitem"}
+# The number of arguments that must be literals: the names of attributes, filters, and tests.
+_LITERAL_ARGUMENTS = {
+    "map": 1, "select": 1, "reject": 1, "selectattr": 2, "rejectattr": 2, "sort": 3, "min": 2, "max": 2, "sum": 1,
+}  # fmt: skip
+_OTHER_LANGUAGES = {"null": "none", "nil": "none", "undefined": "is defined"}
+_MAX_POWER_BITS = 2048
+
+
+class TemplateMistakeError(Exception):
+    """A template is unusable, whatever the payload is."""
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """Look up keys of the payload instead of attributes of Python objects, and limit the results of operators."""
+
+    intercepted_binops = frozenset(["+", "-", "*", "**", "/", "//", "%"])
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """Return the member `event.key`, or Missing."""
+        if isinstance(obj, LoopContext) and attribute in _LOOP_MEMBERS:
+            return getattr(obj, attribute)
+        return look_up(obj, attribute)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        """Return the member `event['key']`, or Missing."""
+        return look_up(obj, argument)
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """Return the result of an operator. Check the size before Python computes a large result."""
+        budget = budget_of(context)
+        if operator == "*":
+            for value, times in ((left, right), (right, left)):
+                if isinstance(value, str | list | tuple) and isinstance(times, int):
+                    budget.check_size(len(value) * times)
+        elif operator == "**" and isinstance(left, int) and isinstance(right, int):
+            if abs(left) > 1 and left.bit_length() * right > _MAX_POWER_BITS:
+                raise RenderLimitError("The template makes a number that is out of range.")
+        elif operator == "%" and isinstance(left, str):
+            # Python formats a string with %, and a format such as %1000000000d pads the result.
+            raise RenderError("The operator % is for numbers. Use ~ to join texts.")
+        return budget.charge(super().call_binop(context, operator, left, right))
+
+
+@pass_context
+def _charge(context: Context, value: Any) -> Any:
+    return budget_of(context).charge(value)
+
+
+@pass_context
+def _concatenate(context: Context, values: tuple[Any, ...]) -> Any:
+    return budget_of(context).charge(filters.join(context, values))
+
+
+@pass_context
+def _count_steps(context: Context, values: Any) -> Any:
+    return budget_of(context).count_steps(values)
+
+
+def _require_defined(value: Any) -> Any:
+    require_defined(value)
+    return value
+
+
+def _look_up_computed(value: Any, key: Any) -> Any:
+    """Return a member, or Missing with a message that doesn't repeat the key: the key may come from a payload."""
+    require_defined(key)
+    member = look_up(value, key)
+    is_new = isinstance(member, Undefined) and not isinstance(value, Undefined)
+    return Missing("The member with the computed key is missing.") if is_new else member
+
+
+@pass_context
+def _finalize(context: Context, value: Any) -> str:
+    """Return the value of `{{ … }}` as a part of a longer text."""
+    return as_text(budget_of(context).charge(value))
+
+
+# Without the optimizer, Jinja2 computes nothing at startup, such as `9 ** 9 ** 9`.
+_ENVIRONMENT = _Environment(undefined=Missing, optimized=False, keep_trailing_newline=True, finalize=_finalize)
+_ENVIRONMENT.globals = {}
+_ENVIRONMENT.tests = dict(TESTS)
+# A template can't write a name with "=".
+_ENVIRONMENT.filters = {
+    **FILTERS,
+    "=charge": _charge,
+    "=concatenate": _concatenate,
+    "=count_steps": _count_steps,
+    "=require_defined": _require_defined,
+    "=look_up": _look_up_computed,
+}
+
+
+class _Limiter(NodeTransformer):
+    """Add filters to the parts of a template that Jinja2 has no hook for."""
+
+    def visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> Any:
+        """Return the node that replaces a node."""
+        node = self.generic_visit(node, *args, **kwargs)
+        match node:
+            case nodes.For(iter=values):
+                node.iter = _filtered("=count_steps", values)
+            case nodes.Concat(nodes=parts):
+                # Jinja2 writes true as True.
+                return _filtered("=concatenate", nodes.Tuple(parts, "load", lineno=node.lineno))
+            case nodes.Compare() | nodes.Operand():
+                # For Jinja2, `event.missing in []` is false.
+                node.expr = _filtered("=require_defined", node.expr)
+            case nodes.Slice(start=start, stop=stop, step=step):
+                bounds = (bound and _filtered("=require_defined", bound) for bound in (start, stop, step))
+                node.start, node.stop, node.step = bounds
+            case nodes.Getitem(node=value, arg=nodes.Const(value=key)):
+                # A message can repeat the name of a literal key, but not a computed key.
+                return nodes.Getattr(value, key, "load", lineno=node.lineno)
+            case nodes.Getitem(node=value, arg=key) if not isinstance(key, nodes.Slice):
+                return _filtered("=look_up", value, key)
+            case nodes.List() | nodes.Dict() | nodes.Tuple(ctx="load"):
+                return _filtered("=charge", node)
+        return node
+
+
+def _filtered(name: str, value: Any, *arguments: nodes.Expr) -> nodes.Expr:
+    return nodes.Filter(value, name, list(arguments), [], None, None, lineno=value.lineno)
+
+
+def parse(text: str) -> nodes.Template:
+    """Return the tree of a template.
+
+    Raises:
+        TemplateMistakeError: The template is no template, or uses a name or a feature that is not available.
+    """
+    try:
+        tree = _ENVIRONMENT.parse(text)
+        parts = list(tree.find_all(nodes.Node))
+        for part in parts:
+            _check_part(part)
+        _check_names(tree, parts)
+        return tree
+    except TemplateSyntaxError as error:
+        message = (error.message or "")[:200].rstrip(".")
+        raise TemplateMistakeError(f"Not a valid template: {message} (line {error.lineno}).") from None
+    except (RecursionError, ValueError, OverflowError) as error:
+        raise TemplateMistakeError(f"Not a valid template ({type(error).__name__}).") from None
+
+
+def compile_tree(tree: nodes.Template) -> jinja2.Template:
+    """Return the compiled form of a tree from `parse`, with the limits.
+
+    Raises:
+        TemplateMistakeError: Python can't compile the template, because it has too many nested parts.
+    """
+    try:
+        return _ENVIRONMENT.from_string(_Limiter().visit(tree))
+    except (RecursionError, MemoryError, SyntaxError):
+        raise TemplateMistakeError("Not a valid template: too many nested parts.") from None
+
+
+def _check_part(node: nodes.Node) -> None:
+    match node:
+        case nodes.Call():
+            raise TemplateMistakeError(
+                "A template can't call anything, as in x.upper(). Use a filter: x | upper, x | length, "
+                "x.y | default('z')."
+            )
+        case nodes.CondExpr(expr2=None):
+            raise TemplateMistakeError("An inline if needs an else: 'a' if event.x else ''.")
+        case nodes.Getitem(node=nodes.Name(name="headers"), arg=nodes.Const(value=str() as name)):
+            if name != name.lower():
+                raise TemplateMistakeError(f"The names of headers are in lower case: headers[{quoted(name.lower())}].")
+        case nodes.Const(value=float() as number) if math.isinf(number):
+            raise TemplateMistakeError("A number in the template is out of range.")
+        case nodes.Filter():
+            _check_arguments("filter", node)
+            _check_filter(node)
+        case nodes.Test():
+            _check_arguments("test", node)
+        case _ if not isinstance(node, _SUPPORTED):
+            raise TemplateMistakeError(f"{type(node).__name__} isn't available in templates.")
+
+
+def _check_arguments(kind: Literal["filter", "test"], node: nodes.Filter | nodes.Test) -> None:
+    _check_known(kind, node.name, FILTERS if kind == "filter" else TESTS)
+    keywords: list[Any] = node.kwargs  # Jinja2's parser makes keywords, and declares pairs.
+    names = [keyword.key for keyword in keywords]
+    if node.dyn_args or node.dyn_kwargs or not filters.accepts_arguments(kind, node.name, len(node.args), names):
+        raise TemplateMistakeError(f"The {kind} {node.name} doesn't accept these arguments.")
+    literals = node.args[: _LITERAL_ARGUMENTS.get(node.name, 0)]
+    literals += [keyword.value for keyword in keywords if keyword.key == "attribute"]
+    if not all(isinstance(literal, nodes.Const) for literal in literals):
+        raise TemplateMistakeError(
+            f"The attributes, filters, and tests of {node.name} must be literals in the template."
+        )
+
+
+def _check_filter(node: nodes.Filter) -> None:
+    match node.name, node.args:
+        case "map", [nodes.Const(value=name), *_]:
+            _check_known("filter", str(name), FILTERS.keys() - _LITERAL_ARGUMENTS.keys())
+        case ("select" | "reject", [nodes.Const(value=name), *_]) | (
+            "selectattr" | "rejectattr",
+            [_, nodes.Const(value=name), *_],
+        ):
+            _check_known("test", str(name), TESTS)
+        case "date", [nodes.Const(value=date_format)]:
+            try:
+                filters.check_date_format(date_format)
+            except RenderError as error:
+                raise TemplateMistakeError(str(error)) from None
+
+
+def _check_known(kind: str, name: str, known: Collection[str]) -> None:
+    if name not in known:
+        hint = closest(name, known)
+        remedy = f"Did you mean {hint}?" if hint else f"There are {', '.join(sorted(known))}."
+        raise TemplateMistakeError(f"There is no {kind} {quoted(name)}. {remedy}")
+
+
+def _check_names(tree: nodes.Template, parts: Sequence[nodes.Node]) -> None:
+    names = [part for part in parts if isinstance(part, nodes.Name)]
+    # Do as meta.find_undeclared_variables does, without the optimizer, which would compute parts of the template.
+    generator = TrackingCodeGenerator(_ENVIRONMENT)
+    generator.optimizer = None
+    generator.visit(tree)
+    # Jinja2 declares `self`, which stands for the blocks of a template.
+    unknown = generator.undeclared_identifiers | ({"self"} & {name.name for name in names})
+    unknown -= set(VARIABLES)
+    for part in parts:
+        match part:
+            case nodes.Sub(left=left, right=nodes.Name(name=name)) if name in unknown or _root(left) == "headers":
+                raise TemplateMistakeError("Put a name with a '-' in brackets: headers['x-name'].")
+    for name in sorted(unknown):
+        if any(node.name == name and node.ctx == "store" for node in names):
+            raise TemplateMistakeError(f"{quoted(name)} isn't always set. Set it before the if, too.")
+        hint = _OTHER_LANGUAGES.get(name) or closest(name, VARIABLES)
+        remedy = f"Did you mean {hint}?" if hint else f"There are {' and '.join(VARIABLES)}."
+        raise TemplateMistakeError(f"There is no name {quoted(name)}. {remedy}")
+
+
+def _root(node: nodes.Expr) -> str | None:
+    """Return the name at the beginning of a dotted name."""
+    while isinstance(node, nodes.Getattr | nodes.Getitem):
+        node = node.node
+    return node.name if isinstance(node, nodes.Name) else None

@@ -1,0 +1,127 @@
+"""Templates: text with `{{ … }}`, and the conditions of `when`."""
+
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from jinja2 import TemplateError, UndefinedError, nodes
+
+from handlers.hooks.templates import sandbox
+from handlers.hooks.templates.filters import BUDGET
+from handlers.hooks.templates.limits import Budget, RenderError, as_json
+from handlers.hooks.templates.sandbox import TemplateMistakeError
+from schemas.strict_json import JSON
+
+T = TypeVar("T")
+
+_OPENINGS = ("{{", "{%", "{#")
+# The variable with the value of a template that is one expression.
+_RESULT = "result"
+# The operators of other languages: &&, ||, a single =, and ! without =.
+_OTHER_OPERATORS = re.compile(r"&&|\|\||(?<![=!<>])=(?!=)|!(?!=)")
+# The exceptions of Jinja2, and of Python's operators and methods.
+_FAILURES = (
+    TemplateError, ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError,
+)  # fmt: skip
+
+
+class MissingKeyError(RenderError):
+    """A template uses a name that the payload doesn't have."""
+
+
+class Template:
+    """A compiled template. With `is_expression`, it is one expression and keeps the type of its value."""
+
+    def __init__(self, source: str, tree: nodes.Template, *, is_expression: bool) -> None:
+        self.source = source
+        self.is_expression = is_expression
+        self._compiled = sandbox.compile_tree(tree)
+
+    def render(self, variables: Mapping[str, JSON], budget: Budget) -> JSON:
+        """Return the result for the values of the variables `event` and `headers`.
+
+        Raises:
+            MissingKeyError: A name is missing.
+            RenderError: The template fails on these values, or exceeds the budget.
+        """
+        return self._guard(lambda: as_json(self._evaluate(variables, budget), budget))
+
+    def is_true(self, variables: Mapping[str, JSON], budget: Budget) -> bool:
+        """Return the result of a condition. It raises the same errors as `render`."""
+        return self._guard(lambda: bool(self._evaluate(variables, budget)))
+
+    def _evaluate(self, variables: Mapping[str, JSON], budget: Budget) -> Any:
+        context = self._compiled.new_context({**variables, BUDGET: budget})
+        parts, size = [], 0
+        for part in self._compiled.root_render_func(context):
+            size += len(part)
+            budget.check_size(size)
+            parts.append(part)
+        return budget.charge(context.vars[_RESULT]) if self.is_expression else "".join(parts)
+
+    @staticmethod
+    def _guard(function: Callable[[], T]) -> T:
+        """Return the result of a function. Replace an error that could contain a part of the payload."""
+        try:
+            return function()
+        except UndefinedError as error:
+            raise MissingKeyError(str(error)) from None
+        except (TypeError, ZeroDivisionError) as error:
+            # These messages of Python name types, and not values.
+            raise RenderError(f"The template fails on this payload: {str(error).rstrip('.')}.") from None
+        except _FAILURES as error:
+            raise RenderError(f"The template fails on this payload ({type(error).__name__}).") from None
+
+
+def is_template(text: str) -> bool:
+    """Return True if a text is a template and not a literal."""
+    return any(opening in text for opening in _OPENINGS)
+
+
+@lru_cache(maxsize=1024)
+def compile_template(text: str, max_length: int) -> Template:
+    """Return a compiled template. `max_length` is the maximum length of the text, in characters.
+
+    Raises:
+        TemplateMistakeError: The template is unusable.
+    """
+    tree = _parse(text, max_length)
+    match tree.body:
+        # The text is `{{ … }}` alone, without even a comment or white space around it.
+        case [nodes.Output(nodes=[expression])] if text.startswith("{{") and text.endswith("}}"):
+            return Template(text, _assignment(expression), is_expression=True)
+        case _:
+            return Template(text, tree, is_expression=False)
+
+
+@lru_cache(maxsize=1024)
+def compile_condition(text: str, max_length: int) -> Template:
+    """Return a compiled condition: an expression without braces. `max_length` is its maximum length, in characters.
+
+    Raises:
+        TemplateMistakeError: The condition is unusable.
+    """
+    if "{{" in text:
+        raise TemplateMistakeError("A condition has no braces: event.x == 'y'.")
+    try:
+        tree = _parse(f"{{{{ ({text}) }}}}", max_length)
+    except TemplateMistakeError as error:
+        hint = " Compare with ==, and write and, or, and not." if _OTHER_OPERATORS.search(text) else ""
+        raise TemplateMistakeError(f"{error}{hint}") from None
+    match tree.body:
+        case [nodes.Output(nodes=[expression])] if not isinstance(expression, nodes.TemplateData | nodes.Tuple):
+            return Template(text, _assignment(expression), is_expression=True)
+        case _:
+            raise TemplateMistakeError("A condition must be one expression without braces.")
+
+
+def _parse(text: str, max_length: int) -> nodes.Template:
+    if len(text) > max_length:
+        raise TemplateMistakeError(f"A template must have at most {max_length} characters (RELAY_MAX_BODY_BYTES).")
+    return sandbox.parse(text)
+
+
+def _assignment(expression: nodes.Expr) -> nodes.Template:
+    """Return a template that assigns an expression to a variable. Environment.compile_expression does the same."""
+    return nodes.Template([nodes.Assign(nodes.Name(_RESULT, "store"), expression, lineno=1)], lineno=1)

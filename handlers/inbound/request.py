@@ -1,0 +1,167 @@
+"""An HTTP request of a caller: its headers, its body, its media type, and its query."""
+
+from flask import Request
+
+from handlers.inbound.timeouts import ConnectionWatchdog, connection_of
+from schemas.base import closest
+from schemas.problem import (
+    BodyTimeoutError,
+    BodyTooLargeError,
+    InvalidEventError,
+    InvalidJSONError,
+    UnsupportedMediaTypeError,
+)
+
+#: The media type of a CloudEvent in structured mode.
+CLOUD_EVENT = "application/cloudevents+json"
+
+# In bytes: a body up to this size needs little memory.
+_SMALL_BODY = 64 * 1024
+# In seconds: the time to read a small body that no route needs.
+_DRAIN_SECONDS = 1.0
+_CLOUD_EVENT_BATCH = "application/cloudevents-batch+json"
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+
+
+class InboundRequest:
+    """A request of a caller.
+
+    `headers` has the headers by lowercase name. `delivery_id` names the delivery in the response and in the log.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.headers = read_headers(request)
+        #: The value of the `Content-Length` header, in bytes.
+        self.content_length = request.content_length
+        self.body_size = 0
+        self.delivery_id: str | None = None
+        self._is_chunked = "transfer-encoding" in self.headers
+        self._reading_started = False
+        self._is_read = not (self.content_length or self._is_chunked)
+
+    @property
+    def path(self) -> str:
+        """The path as it arrived. Werkzeug's own property merges several slashes at the beginning."""
+        path: str = self.request.environ["PATH_INFO"]
+        return path
+
+    @property
+    def may_be_large(self) -> bool:
+        """True if the body has more than 64 kB, or doesn't announce its length."""
+        return (self.content_length or 0) > _SMALL_BODY or self._is_chunked
+
+    def read_body(self, limit: int, watchdog: ConnectionWatchdog) -> bytes:
+        """Return the body, which may have at most `limit` bytes.
+
+        Raises:
+            BodyTooLargeError: The body is larger. The function doesn't read the rest.
+            BodyTimeoutError: The body doesn't arrive within the time limit of `watchdog`.
+            InvalidJSONError: The body ends early.
+        """
+        request, length = self.request, self.content_length
+        too_large = BodyTooLargeError(f"The body must have at most {limit} bytes (RELAY_MAX_BODY_BYTES).")
+        if (length or 0) > limit:
+            raise too_large
+        self._reading_started = True
+        # Werkzeug silently stops reading a chunked body at this size: one byte more shows that the body is too large.
+        request.max_content_length = limit + 1
+        try:
+            with watchdog.reading(connection_of(request)):
+                body = request.get_data()
+        except TimeoutError:
+            raise BodyTimeoutError("The body did not arrive in time (RELAY_DEADLINE_SECONDS).") from None
+        except Exception:
+            # The connection broke, or a chunk is malformed: each server has its own exceptions for these cases.
+            raise InvalidJSONError("The body could not be read to its end.") from None
+        if len(body) > limit:
+            raise too_large
+        self._is_read, self.body_size = True, len(body)
+        if length not in (None, len(body)):
+            raise InvalidJSONError("The body is shorter than its Content-Length.")
+        return body
+
+    def drain(self, watchdog: ConnectionWatchdog) -> bool:
+        """Read a small body that no route needed, and return True if the connection can continue.
+
+        An unread body would become the beginning of the connection's next request.
+        """
+        length = self.content_length or 0
+        if self._is_read:
+            return True
+        if self._reading_started or length > _SMALL_BODY:
+            return False
+        self.request.max_content_length = _SMALL_BODY + 1
+        try:
+            with watchdog.reading(connection_of(self.request), _DRAIN_SECONDS):
+                size = len(self.request.get_data())
+        except Exception:
+            return False
+        return size <= _SMALL_BODY if self._is_chunked else size == length
+
+    def check_content_encoding(self) -> None:
+        """Reject a compressed body.
+
+        Raises:
+            UnsupportedMediaTypeError: The request has a `Content-Encoding` header.
+        """
+        if "content-encoding" in self.headers:
+            raise UnsupportedMediaTypeError(
+                "The function accepts no Content-Encoding. Send the body without compression."
+            )
+
+    def check_json_media_type(self) -> None:
+        """Check that the media type is that of one native event.
+
+        Raises:
+            UnsupportedMediaTypeError: The media type is absent, or another one.
+        """
+        if not self.request.is_json or self.request.mimetype == _CLOUD_EVENT_BATCH:
+            raise UnsupportedMediaTypeError(
+                "The Content-Type must be application/json, or application/cloudevents+json for a single CloudEvent."
+            )
+
+    def check_not_form(self) -> None:
+        """Reject a form. A hook reads any other body as JSON, regardless of the media type.
+
+        Raises:
+            UnsupportedMediaTypeError: The body is a form.
+        """
+        if self.request.mimetype in _FORMS:
+            raise UnsupportedMediaTypeError(
+                "The body is a form, and must be JSON. On GitHub, set the content type of the webhook to "
+                "application/json. For another sender, set its payload format to JSON."
+            )
+
+    def is_dry_run(self) -> bool:
+        """Return the value of the query parameter `dry_run`.
+
+        Raises:
+            InvalidEventError: The value is neither `true` nor `false`, or the name of the parameter is misspelled. A
+                caller that misspells the name does not want the function to send anything.
+        """
+        if not self.request.query_string:
+            return False
+        for name in self.request.args:
+            if name != "dry_run" and closest(name, ["dry_run"], cutoff=0.8):
+                errors = {name: ["Unknown parameter; did you mean dry_run?"]}
+                raise InvalidEventError("The query has an unknown parameter.", errors=errors)
+        values = self.request.args.getlist("dry_run")
+        if values not in ([], ["true"], ["false"]):
+            errors = {"dry_run": ["Must be true or false, and occur once."]}
+            raise InvalidEventError("The query parameter dry_run must be true or false.", errors=errors)
+        return values == ["true"]
+
+
+def read_headers(request: Request) -> dict[str, str]:
+    """Return the headers of `request` by lowercase name, from the WSGI environ (PEP 3333)."""
+    environ = request.environ
+    headers = {
+        name.removeprefix("HTTP_").replace("_", "-").lower(): value
+        for name, value in environ.items()
+        if name.startswith("HTTP_")
+    }
+    for name in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+        if environ.get(name):
+            headers[name.replace("_", "-").lower()] = environ[name]
+    return headers

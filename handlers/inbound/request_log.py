@@ -1,0 +1,144 @@
+"""The log line of a request."""
+
+import logging
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from handlers import logs
+from handlers.delivery.delivery import Delivery
+from handlers.inbound.request import InboundRequest
+from schemas.problem import Problem
+
+# In characters: a log line stays readable, whatever a sender writes.
+_MAX_TEXT_LENGTH = 256
+# The question mark of a query, percent-encoded any number of times.
+_QUERY = re.compile(r"(?:\?|%(?:25)*3[fF]).*", re.DOTALL)
+# https://www.w3.org/TR/trace-context/#traceparent-header
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
+# https://cloud.google.com/trace/docs/trace-context#legacy-http-header
+_CLOUD_TRACE = re.compile(r"([0-9a-fA-F]{32})(?:/(\d{1,20}))?(?:;o=([01]))?")
+
+
+class RequestLog:
+    """The facts about a request that its log line contains."""
+
+    def __init__(self, inbound: InboundRequest, project: str | None) -> None:
+        """Start the time measurement; `project` is the Google Cloud project of the traces."""
+        self.sender: str | None = None
+        self.hook: str | None = None
+        self.provider: str | None = None
+        self.dataset: str | None = None
+        self.outcome: str | None = None
+        self.dry_run = False
+        #: The text of the line, in place of the outcome.
+        self.message: str | None = None
+        self.is_warning = False
+        #: An unforeseen exception.
+        self.fault: Exception | None = None
+        self._inbound = inbound
+        self._project = project
+        self._deliveries: Sequence[Delivery] = ()
+        self._started = time.monotonic()
+
+    def add(self, deliveries: Sequence[Delivery]) -> None:
+        """Add the deliveries of the request, after their redaction."""
+        self._deliveries = deliveries
+        self.provider = _joined(delivery.update.provider for delivery in deliveries)
+        self.dataset = deliveries[0].update.dataset if len(deliveries) == 1 else None
+        self.fault = next((delivery.fault for delivery in deliveries if delivery.fault), None)
+
+    def write(self, status: int, problem: Problem | None) -> None:
+        """Write the line of a request that gets a response with this `status`.
+
+        `problem` is the problem of the request as a whole.
+        """
+        seconds = time.monotonic() - self._started
+        request = self._inbound.request
+        # The query can contain a secret, also if its question mark was encoded and became a part of the path.
+        path = _QUERY.sub("", request.path)[:_MAX_TEXT_LENGTH]
+        if problem is None and len(self._deliveries) == 1:
+            problem = self._deliveries[0].problem
+        problems = [delivery.problem.name for delivery in self._deliveries if delivery.problem]
+        fields = {
+            "delivery": self._inbound.delivery_id,
+            "sender": self.sender,
+            "hook": self.hook,
+            "provider": self.provider,
+            "dataset": self.dataset and self.dataset[:_MAX_TEXT_LENGTH],
+            "outcome": self.outcome,
+            # For several updates: the name of each problem, for the alerts.
+            "problem": problem.name if problem else _joined(problems),
+            "status": status,
+            "upstream_status": self._deliveries[0].upstream_status if len(self._deliveries) == 1 else None,
+            "attempts": max((delivery.attempts for delivery in self._deliveries), default=0) or None,
+            "duration_ms": round(seconds * 1000, 1),
+            "updates": [_update_fields(each) for each in self._deliveries] if len(self._deliveries) > 1 else None,
+            "dry_run": self.dry_run or None,
+            "errors": problem and problem.errors,
+            "httpRequest": {
+                "requestMethod": request.method,
+                "requestUrl": path,
+                "requestSize": str(self._inbound.body_size or self._inbound.content_length or 0),
+                "status": status,
+                "latency": f"{seconds:.6f}s",
+            },
+            **trace_fields(self._inbound.headers, self._project),
+        }
+        message = self.message or (problem.detail if problem else None)
+        message = message or ("dry run" if self.dry_run else self.outcome or "done")
+        logs.write(
+            max(_level(status), logging.WARNING if self.is_warning else logging.INFO),
+            f"{request.method} {path}: {message}",
+            _without_none(fields),
+            self.fault,
+        )
+
+
+def _update_fields(delivery: Delivery) -> dict[str, Any]:
+    problem = delivery.problem
+    return _without_none(
+        {
+            "provider": delivery.update.provider,
+            "dataset": delivery.update.dataset[:_MAX_TEXT_LENGTH],
+            "status": problem.status if problem else delivery.response and delivery.response.status,
+            "upstream_status": delivery.upstream_status,
+            "attempts": delivery.attempts or None,
+            "problem": problem and problem.name,
+            "detail": problem and problem.detail[:_MAX_TEXT_LENGTH],
+        }
+    )
+
+
+def _without_none(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _joined(names: Iterable[str]) -> str | None:
+    """Return the distinct names as one value of a metric's label, such as `apify+data.world`."""
+    return "+".join(sorted(set(names))) or None
+
+
+def _level(status: int) -> int:
+    if status < 400:
+        return logging.INFO
+    return logging.WARNING if status < 500 else logging.ERROR
+
+
+def trace_fields(headers: Mapping[str, str], project: str | None) -> dict[str, Any]:
+    """Return the fields that connect a log line with its trace.
+
+    The fields come from the header `traceparent` or `X-Cloud-Trace-Context`; the names in `headers` are lowercase.
+    """
+    if match := _TRACEPARENT.fullmatch(headers.get("traceparent", "").strip()):
+        trace, span, sampled = match[1], match[2], bool(int(match[3], 16) & 1)
+    elif match := _CLOUD_TRACE.fullmatch(headers.get("x-cloud-trace-context", "").strip()):
+        trace, span, sampled = match[1].lower(), f"{int(match[2] or 0) % 2**64:016x}", match[3] == "1"
+    else:
+        return {}
+    return {
+        "logging.googleapis.com/trace": f"projects/{project}/traces/{trace}" if project else trace,
+        "logging.googleapis.com/spanId": span,
+        "logging.googleapis.com/trace_sampled": sampled,
+    }

@@ -1,0 +1,122 @@
+"""HTTP responses: JSON, problem details, and the results of a hook."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+from flask import Response
+
+from handlers.deadline import Deadline
+from handlers.delivery.delivery import Delivery
+from handlers.delivery.http_client import HEADERS
+from handlers.providers.base import MAX_TEXT_LENGTH, Request, requested_wait
+from handlers.redaction import MARK, Redactor, mask
+from schemas.problem import MEDIA_TYPE, Problem, Upstream, problem_body
+from schemas.strict_json import JSON, dump
+
+# In seconds: the wait for a sender if no problem specifies one.
+_DEFAULT_RETRY_AFTER = 5
+
+
+def json_response(
+    status: int, body: object, media_type: str = "application/json", *, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return a response with `body` as JSON."""
+    return Response(dump(body), status=status, headers=headers, content_type=media_type)
+
+
+def empty_response(status: int) -> Response:
+    """Return a response without a body, and so without a media type."""
+    response = Response(status=status)
+    del response.headers["Content-Type"]
+    return response
+
+
+def problem_response(problem: Problem) -> Response:
+    """Return `problem` as problem details (RFC 9457), with the headers of the problem."""
+    return json_response(problem.status, problem_body(problem), MEDIA_TYPE, headers=problem.headers)
+
+
+def leave_body_unread(response: Response) -> None:
+    """Turn `response` into a stream.
+
+    functions-framework reads the request body to its end before any response that is not a stream.
+    """
+    response.response = iter([response.get_data()])
+
+
+def redact(deliveries: Sequence[Delivery], deadline: Deadline) -> None:
+    """Remove the secrets of an event from the outcomes of its deliveries.
+
+    The credential of one update is secret in the outcome of another update, too.
+    """
+    masked = [mask(delivery.provider.update_schema, delivery.update.body) for delivery in deliveries]
+    redactor = Redactor(
+        tokens={token.text for delivery in deliveries for token in delivery.tokens},
+        credentials={credential for each in masked for credential in each.credentials},
+        secret_keys={key for delivery in deliveries for key in delivery.provider.secret_keys},
+        expired=deadline.has_passed,
+    )
+    for delivery, shown in zip(deliveries, masked, strict=True):
+        if delivery.response:
+            delivery.response = replace(delivery.response, body=redactor.redact(delivery.response.body))
+        if delivery.request:
+            body = redactor.redact(shown.body)
+            # A body with too many credentials to search for is the mark as a whole.
+            delivery.request = replace(delivery.request, body=body if isinstance(body, dict) else MARK)
+        if delivery.problem:
+            delivery.problem = _redact_problem(delivery.problem, redactor)
+
+
+def _redact_problem(problem: Problem, redactor: Redactor) -> Problem:
+    detail = str(redactor.redact(problem.detail))
+    # Shorten a text only after the redaction: the search might miss a secret that is cut off.
+    upstream = problem.upstream
+    if upstream:
+        body = redactor.redact(cast(JSON, upstream.body))
+        upstream = Upstream(upstream.status, body[:MAX_TEXT_LENGTH] if isinstance(body, str) else body)
+    return replace(problem, detail=detail[:MAX_TEXT_LENGTH], upstream=upstream)
+
+
+def preview_body(delivery: Delivery) -> dict[str, Any]:
+    """Return the request that `delivery` would send, without credentials, and the source of its token."""
+    request = delivery.request
+    assert request is not None
+    return {"request": _shown_request(request), "token": delivery.tokens[-1].source}
+
+
+def _shown_request(request: Request) -> dict[str, Any]:
+    headers = {**HEADERS, "Authorization": f"Bearer {MARK}"}
+    return {"method": request.method, "url": request.url, "headers": headers, "body": request.body}
+
+
+def result_items(deliveries: Sequence[Delivery]) -> list[dict[str, JSON]]:
+    """Return the outcome of each delivery, in the order of the updates."""
+    return [_item(delivery) for delivery in deliveries]
+
+
+def _item(delivery: Delivery) -> dict[str, Any]:
+    item: dict[str, Any] = {"provider": delivery.update.provider, "dataset": delivery.update.dataset}
+    if delivery.problem:
+        return item | {"status": delivery.problem.status, "problem": problem_body(delivery.problem)}
+    if delivery.request:
+        return item | preview_body(delivery)
+    assert delivery.response is not None
+    return item | {"status": delivery.response.status, "body": delivery.response.body}
+
+
+def hook_status(problems: Sequence[Problem], now: float) -> tuple[int, dict[str, str]]:
+    """Return the status and the headers of a hook's response; `now` is in seconds since 1970.
+
+    Some senders disable a webhook after a 4xx, so a provider's 4xx becomes a 5xx. A retryable problem becomes a 503
+    with `Retry-After`, so that the sender repeats the event.
+    """
+    if not problems:
+        return 200, {}
+    waits = [_wait(each.headers.get("Retry-After"), now) for each in problems if each.retryable]
+    return (503, {"Retry-After": str(max(waits))}) if waits else (502, {})
+
+
+def _wait(retry_after: str | None, now: float) -> int:
+    return _DEFAULT_RETRY_AFTER if retry_after is None else math.ceil(requested_wait(retry_after, now))

@@ -1,0 +1,129 @@
+"""Limits on the time that a caller can take to send a request body, and to read a response."""
+
+import itertools
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from flask import Request, Response
+
+# In seconds: the precision of the timeouts.
+_CHECK_INTERVAL = 0.2
+# In seconds and in bytes: the limits on reading the rest of a request whose response has been sent.
+_LINGER_SECONDS = 1.0
+_LINGER_BYTES = 1_000_000
+
+
+def connection_of(request: Request) -> socket.socket | None:
+    """Return the connection of `request`, or None if the server doesn't provide the connection.
+
+    gunicorn puts the connection into the WSGI environ: https://docs.gunicorn.org/en/stable/settings.html
+    """
+    connection: socket.socket | None = request.environ.get("gunicorn.socket")
+    return connection
+
+
+class ConnectionWatchdog:
+    """Watchdog that shuts down the connection of a caller that exceeds a time limit.
+
+    A timeout of the socket itself would restart with every read and write, so that a caller could send one byte at a
+    time forever. Without a connection, the watchdog does nothing.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        """Create a watchdog with a default time limit of `seconds`."""
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._numbers = itertools.count()
+        #: For each watched operation: the end of its time, the connection, and the side to shut down.
+        self._watched: dict[int, tuple[float, socket.socket, int]] = {}
+        self._is_running = False
+
+    @contextmanager
+    def reading(self, connection: socket.socket | None, seconds: float | None = None) -> Iterator[None]:
+        """Limit the time that the body of the `with` statement reads from `connection`.
+
+        At the limit, the reader receives the end of the stream, and can still send a response.
+
+        Raises:
+            TimeoutError: The time limit has passed.
+        """
+        if connection is None:
+            yield
+            return
+        number = self._start(connection, socket.SHUT_RD, self._seconds if seconds is None else seconds)
+        try:
+            yield
+        finally:
+            if self._stop(number):
+                raise TimeoutError
+
+    def responding(self, request: Request, response: Response, *, has_unread_body: bool) -> None:
+        """Limit the time that the caller takes to read `response`, and close a connection that must not continue."""
+        connection = connection_of(request)
+        if connection is None:
+            return
+        # Read the request now: flask.request is unusable after the response.
+        is_last = has_unread_body or _ends_connection(request)
+        number = self._start(connection, socket.SHUT_RDWR, self._seconds)
+
+        def after_response() -> None:
+            self._stop(number)
+            if is_last:
+                _close(connection, linger=has_unread_body)
+
+        response.call_on_close(after_response)
+
+    def _start(self, connection: socket.socket, side: int, seconds: float) -> int:
+        number = next(self._numbers)
+        with self._lock:
+            self._watched[number] = (time.monotonic() + seconds, connection, side)
+            if not self._is_running:
+                # Start the thread with the first request: the server can fork after the import of the function. If the
+                # process has too many threads, the next request tries again, and the new thread finds this operation.
+                with suppress(RuntimeError):
+                    threading.Thread(target=self._run, daemon=True).start()
+                    self._is_running = True
+        return number
+
+    def _stop(self, number: int) -> bool:
+        """Stop watching, and return True if the time limit had passed."""
+        with self._lock:
+            return self._watched.pop(number, None) is None
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(_CHECK_INTERVAL)
+            with self._lock:
+                now = time.monotonic()
+                expired = [number for number, (end, _, _) in self._watched.items() if end <= now]
+                for number in expired:
+                    _, connection, side = self._watched.pop(number)
+                    with suppress(OSError):
+                        connection.shutdown(side)
+
+
+def _ends_connection(request: Request) -> bool:
+    """Return True if the server closes the connection of `request` after the response (RFC 9112, section 9.6)."""
+    is_old = request.environ.get("SERVER_PROTOCOL") != "HTTP/1.1"
+    return is_old or request.method == "CONNECT" or "close" in request.headers.get("Connection", "").lower()
+
+
+def _close(connection: socket.socket, *, linger: bool) -> None:
+    """Close `connection` in the thread of its request.
+
+    gunicorn would wait for the caller's close for up to 2 s, in the one thread that accepts all connections. With
+    `linger`, the function first reads a part of the data that is still arriving. Otherwise, the operating system would
+    reset the connection, and the caller could lose the response (RFC 9112, section 9.6).
+    """
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_WR)
+        end, remaining_bytes = time.monotonic() + _LINGER_SECONDS, _LINGER_BYTES
+        while linger and remaining_bytes > 0 and (seconds := end - time.monotonic()) > 0:
+            connection.settimeout(seconds)
+            size = len(connection.recv(65536))
+            linger, remaining_bytes = size > 0, remaining_bytes - size
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RD)

@@ -1,0 +1,195 @@
+"""Calls to a provider as values: the request for an update, the response, and the error in a response."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import format_datetime, parsedate_to_datetime
+from typing import ClassVar
+
+from marshmallow import Schema, fields
+
+from handlers.redaction import MARK
+from schemas.event import EventSchema, Update
+from schemas.problem import (
+    InvalidJSONError,
+    RelayError,
+    Upstream,
+    UpstreamDeniedError,
+    UpstreamFailedError,
+    UpstreamRateLimitedError,
+    UpstreamRedirectedError,
+    UpstreamRejectedError,
+)
+from schemas.strict_json import JSON, parse_response, value_at
+
+#: The statuses of a provider that the sender can act on. The function returns them unchanged.
+PASSED_THROUGH = frozenset({400, 402, 404, 405, 409, 410, 413, 415, 422})
+
+#: In characters. An error page can be long, and its beginning identifies the error.
+MAX_TEXT_LENGTH = 2_000
+# In bytes. The search for secrets in a longer page is not worth its time: the page isn't even JSON.
+_MAX_PAGE_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request to a provider, without the token. A request without a `body` only reads.
+
+    The body is text only in a preview, where it replaces a body that is too large to be redacted.
+    """
+
+    method: str
+    url: str
+    body: Mapping[str, JSON] | str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A response of a provider.
+
+    `body` is the JSON of the response, or a short text, or None. `defect` states why the body is not acceptable JSON.
+    `retry_after` is the text of the `Retry-After` header.
+    """
+
+    status: int
+    body: JSON = None
+    retry_after: str | None = None
+    is_empty: bool = False
+    defect: str | None = None
+
+    @property
+    def is_success(self) -> bool:
+        """True if the status is 2xx."""
+        return 200 <= self.status < 300
+
+
+class Provider(ABC):
+    """A data platform that the function calls.
+
+    A subclass, together with its schema, holds all knowledge about one provider.
+    """
+
+    #: The name of the provider, in the provider's own spelling.
+    title: ClassVar[str]
+    #: The address of the provider's API, without a slash at the end.
+    base_url: ClassVar[str]
+    #: The schema of an event for this provider.
+    event_schema: ClassVar[EventSchema]
+    #: The keys that the function removes from every response of the provider, at any depth.
+    secret_keys: ClassVar[frozenset[str]] = frozenset()
+    #: A regular expression that matches the beginning of the provider's tokens.
+    token_pattern: ClassVar[str | None] = None
+
+    @property
+    def update_schema(self) -> Schema:
+        """The schema of the provider's own request body."""
+        field = self.event_schema.fields["update"]
+        assert isinstance(field, fields.Nested)
+        return field.schema
+
+    @abstractmethod
+    def update_request(self, base_url: str, update: Update) -> Request:
+        """Return the request that carries out `update`."""
+
+    def error_message(self, body: JSON) -> str | None:
+        """Return the provider's own description of an error, from the `body` of its response."""
+        return None
+
+    def confirmation_request(self, base_url: str, update: Update) -> Request | None:
+        """Return the request that shows, after a 404, that an earlier attempt has renamed the dataset.
+
+        Return None if `update` can't change the reference of its dataset.
+        """
+        return None
+
+    def confirms(self, update: Update, body: JSON) -> bool:
+        """Return True if `body`, the response to the confirmation request, contains every value of `update`."""
+        return False
+
+
+def read_response(status: int, retry_after: str | None, content: bytes) -> Response:
+    """Return the response with this status, `Retry-After` header, and decoded body."""
+    if not content.strip():
+        return Response(status, None, retry_after, is_empty=True)
+    try:
+        return Response(status, parse_response(content), retry_after)
+    except InvalidJSONError as error:
+        return Response(status, _as_text(content), retry_after, defect=str(error))
+
+
+def _as_text(content: bytes) -> str:
+    """Return a body that is not JSON as text.
+
+    The search for secrets finds nothing in bytes of an unknown encoding, so the result then leaves out the body.
+    """
+    if len(content) > _MAX_PAGE_BYTES or b"\0" in content:
+        return MARK
+    try:
+        return content.decode("utf-8").strip()
+    except UnicodeDecodeError:
+        return MARK
+
+
+def response_error(provider: Provider, response: Response) -> RelayError | None:
+    """Return the error that `response` represents, or None for a success.
+
+    The error contains text of the provider, which is not redacted yet.
+    """
+    status = response.status
+    upstream = Upstream(status, response.body)
+    if response.is_success:
+        if response.defect is None:
+            return None
+        detail = f"{provider.title} returned {status} with an unacceptable body. {response.defect}"
+        return UpstreamFailedError(detail, upstream=upstream)
+    message = provider.error_message(response.body)
+    detail = f"{provider.title} returned {status}{f': {message}' if message else '.'}"
+    if status in PASSED_THROUGH:
+        return UpstreamRejectedError(status, detail, upstream=upstream)
+    if status == 429:
+        return UpstreamRateLimitedError(detail, upstream=upstream, headers=_retry_after_header(response))
+    if 300 <= status < 400:
+        detail = f"{provider.title} returned the redirect {status}. The function never follows a redirect."
+        return UpstreamRedirectedError(detail, upstream=upstream)
+    if 400 <= status < 500 and status != 408:
+        return UpstreamDeniedError(detail, upstream=upstream)
+    return UpstreamFailedError(detail, upstream=upstream, headers=_retry_after_header(response))
+
+
+def _retry_after_header(response: Response) -> dict[str, str]:
+    retry_after = normalize_retry_after(response.retry_after)
+    return {"Retry-After": retry_after} if retry_after else {}
+
+
+def normalize_retry_after(text: str | None) -> str | None:
+    """Return a `Retry-After` header as seconds or as an HTTP date, or None if it is neither.
+
+    The result is written anew, so that no text of the provider gets into a header of the function.
+    https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3
+    """
+    text = (text or "").strip()
+    if text.isascii() and text.isdigit() and len(text) <= 9:
+        return text
+    try:
+        moment = parsedate_to_datetime(text)
+        return format_datetime(moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC), usegmt=True)
+    except (ValueError, OverflowError):
+        return None
+
+
+def requested_wait(retry_after: str | None, now: float) -> float:
+    """Return the wait that a `Retry-After` header requests, in seconds; 0 for an invalid header.
+
+    `now` is in seconds since 1970.
+    """
+    normalized = normalize_retry_after(retry_after)
+    if normalized is None or normalized.isdigit():
+        return float(normalized or 0)
+    return max(0.0, parsedate_to_datetime(normalized).timestamp() - now)
+
+
+def text_at(body: JSON, *path: str) -> str | None:
+    """Return the non-empty string at `path` in `body`, if there is one."""
+    value = value_at(body, *path)
+    return value if isinstance(value, str) and value else None

@@ -1,0 +1,330 @@
+"""The removal of secrets from everything that the function shows. This module knows nothing about any provider.
+
+`mask` replaces the credentials in the body of an update, and returns them. The schema of the body declares the
+credentials, as `schemas.base` describes. A `Redactor` removes copies of tokens and credentials from other values, such
+as a provider's response.
+"""
+
+import re
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any, TypeAlias
+from urllib.parse import unquote
+
+from marshmallow import Schema, fields
+
+from schemas.strict_json import JSON, dump
+
+MARK = "[redacted]"
+
+#: The length of the shortest piece of a token that counts as a leak, in characters.
+PIECE_LENGTH = 12
+# A shorter value is a part of many words. Such a value counts only where it stands alone.
+_MIN_LENGTH = 4
+# A shorter value that consists of letters can be an ordinary key, such as "message".
+_MIN_KEY_LENGTH = 8
+# In digits. Shorter base64 occurs in many texts by chance.
+_MIN_BASE64_LENGTH = 8
+
+# The userinfo of a URL is a credential in every string (RFC 3986, section 3.2.1).
+_USERINFO = re.compile(r"(?<=://)[^/?#\s]*(?=@)")
+
+_Field: TypeAlias = fields.Field[Any] | Schema | None
+_Secret: TypeAlias = bool | Callable[[str], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Masked:
+    """The body of an update without its credentials, and the credentials with their parts."""
+
+    body: JSON
+    credentials: tuple[str, ...]
+
+
+def mask(schema: Schema, body: Mapping[str, JSON]) -> Masked:
+    """Return a copy of `body` that has MARK in place of each credential, and the credentials."""
+    credentials: set[str] = set()
+    masked = _mask(dict(body), schema, False, credentials)
+    return Masked(masked, tuple(credentials - {""}))
+
+
+def _mask(value: JSON, field: _Field, secret: _Secret, credentials: set[str]) -> JSON:
+    """Return `value` with MARK in place of each credential, and add the credentials to `credentials`.
+
+    `secret` is the declaration of the closest field above `value` that has one.
+    """
+    if isinstance(field, fields.Field):
+        secret = field.metadata.get("secret", secret)
+    if isinstance(value, list):
+        item_field = field.inner if isinstance(field, fields.List) else field
+        return [_mask(item, item_field, secret, credentials) for item in value]
+    if isinstance(value, dict):
+        if secret is True and "user" in value and "password" in value:
+            # HTTP's Basic authentication sends this text, in base64 (RFC 7617).
+            credentials.add(f"{value['user']}:{value['password']}")
+        masked: dict[str, JSON] = {}
+        for name, member in value.items():
+            is_secret = callable(secret) and secret(name)
+            masked[name] = _mask(member, _member_field(field, name), is_secret or secret, credentials)
+        return masked
+    if secret is True:
+        if value is not None and not isinstance(value, bool):
+            credentials.update(_credential_parts(str(value)))
+        return None if value is None else MARK
+    return _mask_userinfo(value, credentials) if isinstance(value, str) else value
+
+
+def _member_field(field: _Field, name: str) -> _Field:
+    """Return the field that declares the member `name` of an object, or None."""
+    schema = field.schema if isinstance(field, fields.Nested) else field
+    if isinstance(schema, Schema):
+        return schema.fields.get(name)
+    return schema.value_field if isinstance(schema, fields.Dict) else None
+
+
+def _mask_userinfo(text: str, credentials: set[str]) -> str:
+    if "@" not in text:
+        return text
+    for userinfo in _USERINFO.findall(text):
+        password = userinfo.partition(":")[2]
+        credentials.update((userinfo, unquote(userinfo), password, unquote(password)))
+    return _USERINFO.sub(MARK, text)
+
+
+def _credential_parts(text: str) -> Iterator[str]:
+    """Yield a credential, and each part that is a secret by itself.
+
+    A credential can be the value of a header, such as `Bearer …`, `Basic …`, `Digest a="…", b=…`, or a list of cookies.
+    """
+    yield text
+    scheme, _, rest = text.strip().partition(" ")
+    value = rest.strip() or scheme
+    yield value
+    yield value.partition(":")[2]
+    for pair in re.split("[;,]", text):
+        yield pair.partition("=")[2].strip(' "')
+    with suppress(ValueError):  # Most credentials are not the base64 of a user and a password (RFC 7617).
+        user, colon, password = b64decode(value, validate=True).decode().partition(":")
+        if colon and user.isprintable() and password.isprintable():
+            yield password
+
+
+class Redactor:
+    """The removal of tokens, credentials, and secret members from JSON.
+
+    A whole value that stands in a text as it is becomes MARK. A text in which the search finds a value in another form,
+    or a piece of a token, becomes MARK as a whole. `secret_keys` are the names of members to remove, in lower or upper
+    case. `expired` returns True after the deadline.
+    """
+
+    def __init__(
+        self,
+        tokens: Iterable[str],
+        credentials: Iterable[str] = (),
+        secret_keys: Iterable[str] = (),
+        expired: Callable[[], bool] = lambda: False,
+    ) -> None:
+        tokens = set(tokens) - {""}
+        values = {*tokens, *credentials} - {""}
+        # The longest value comes first, because a shorter value can be a part of it.
+        self._values = sorted((value for value in values if len(value) >= _MIN_LENGTH), key=len, reverse=True)
+        self._short_values = [value for value in values if len(value) < _MIN_LENGTH]
+        self._tokens = [_token_forms(token) for token in tokens]
+        self._secret_keys = frozenset(key.lower() for key in secret_keys)
+        self._expired = expired
+
+    def redact(self, value: JSON) -> JSON:
+        """Return `value` without secrets, or MARK if the search exceeds its budget or the deadline."""
+        budget = _Budget(self._expired)
+        try:
+            value = self._without_secret_keys(value)
+            # Most values contain no secret: one search in the text of the whole value is enough.
+            if not self._short_values and not self._finds(dump(value).decode(), self._needles, budget):
+                return value
+            return self._redact(value, budget)
+        except _BudgetExceededError:
+            return MARK
+
+    @cached_property
+    def _needles(self) -> list[str]:
+        """The texts whose occurrence in a text means that the text contains a value."""
+        return list(dict.fromkeys(form for value in self._values for form in _forms(value)))
+
+    @cached_property
+    def _key_needles(self) -> list[str]:
+        distinctive = (value for value in self._values if len(value) >= _MIN_KEY_LENGTH or not value.isalpha())
+        return list(dict.fromkeys(form for value in distinctive for form in _forms(value)))
+
+    def _without_secret_keys(self, value: JSON) -> JSON:
+        if not self._secret_keys:
+            return value
+        if isinstance(value, list):
+            return [self._without_secret_keys(item) for item in value]
+        if isinstance(value, dict):
+            if any(isinstance(member, str) and member.lower() in self._secret_keys for member in value.values()):
+                return MARK  # An object such as {"name": "secretKey", "value": "…"}.
+            return {
+                key: self._without_secret_keys(member)
+                for key, member in value.items()
+                if key.lower() not in self._secret_keys
+            }
+        return value
+
+    def _redact(self, value: JSON, budget: "_Budget") -> JSON:
+        if isinstance(value, list):
+            return [self._redact(item, budget) for item in value]
+        if isinstance(value, dict):
+            redacted: dict[str, JSON] = {}
+            for key, member in value.items():
+                if self._mentions_secret_key(key):
+                    continue
+                name = MARK if self._finds(key, self._key_needles, budget) else key
+                while name in redacted:
+                    name = f"{name}{len(redacted)}"
+                redacted[name] = self._redact(member, budget)
+            return redacted
+        if isinstance(value, str):
+            return self._redact_text(value, budget)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return value if self._redact_text(str(value), budget) == str(value) else MARK
+        return value
+
+    def _redact_text(self, text: str, budget: "_Budget") -> str:
+        if text.lower() in self._secret_keys:
+            return text  # The name of a member alone is not secret.
+        for short in self._short_values:
+            budget.spend(1_000 + len(text))
+            if short in text:
+                budget.spend(1_000_000)  # The compilation of a pattern takes about 0.1 ms.
+                if re.search(rf"(?<!\w){re.escape(short)}(?!\w)", text):
+                    return MARK
+        for value in self._values:
+            text = text.replace(value, MARK)
+        return MARK if self._finds(text, self._needles, budget) else text
+
+    def _finds(self, text: str, needles: list[str], budget: "_Budget") -> bool:
+        """Return True if `text`, or `text` without escapes, contains a needle, a piece of a token, or a secret key."""
+        for variant in _variants(text):
+            budget.spend((len(needles) + 50 * len(self._tokens)) * (len(variant) + 100))
+            if any(needle in variant for needle in needles):
+                return True
+            if any(token.occurs_in(variant) for token in self._tokens):
+                return True
+        return self._mentions_secret_key(text)
+
+    def _mentions_secret_key(self, text: str) -> bool:
+        return bool(self._secret_keys) and any(
+            key in variant.lower() for variant in _variants(text) for key in self._secret_keys
+        )
+
+
+# A search removes this many layers of escapes.
+_MAX_LAYERS = 3
+_JSON_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
+_JSON_CONTROLS = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_LINE_BREAK = re.compile(r"[\r\n]+[ \t]*")
+
+
+def _variants(text: str) -> Iterator[str]:
+    """Yield `text` without line breaks, and the texts that remain after each layer of JSON and URL escapes."""
+    for _ in range(_MAX_LAYERS + 1):
+        yield _LINE_BREAK.sub("", text)
+        unescaped = unquote(_JSON_ESCAPE.sub(_unescape, text) if "\\" in text else text)
+        if unescaped == text:
+            return
+        text = unescaped
+
+
+def _unescape(match: re.Match[str]) -> str:
+    return chr(int(match[1], 16)) if match[1] else _JSON_CONTROLS.get(match[2], match[2])
+
+
+def _forms(value: str) -> Iterator[str]:
+    """Yield `value` as it is, with plus signs for spaces as in the query of a URL, in hex, and in base64."""
+    raw = value.encode()
+    yield from (_LINE_BREAK.sub("", value), value.replace(" ", "+"))
+    yield from (raw.hex(), raw.hex().upper(), b64encode(raw).decode())
+    yield from (digits for digits in _base64_forms(raw) if len(digits) >= _MIN_BASE64_LENGTH)
+
+
+def _base64_forms(value: bytes) -> Iterator[str]:
+    """Yield the base64 digits that represent `value` at each offset within a longer text, in both alphabets.
+
+    A digit represents 6 bits. The result leaves out the digits that also represent bits of the neighbors.
+    """
+    for offset in range(3):
+        digits = b64encode(bytes(offset) + value).decode()
+        digits = digits[-(-offset * 8 // 6) : (offset + len(value)) * 8 // 6]
+        yield digits
+        yield digits.replace("+", "-").replace("/", "_")
+
+
+class _TokenForms:
+    """The forms of a token, and the search for a piece of one of them.
+
+    Each form has a minimum length: the number of its characters that represent PIECE_LENGTH characters of the token.
+    The search examines every 7th position of a text: a piece of 12 or more characters contains at least one of the
+    6-character windows that begin there.
+    """
+
+    _WINDOW = 6
+    _STEP = PIECE_LENGTH - _WINDOW + 1
+
+    def __init__(self, token: str) -> None:
+        raw = token.encode()
+        self._forms = {token: PIECE_LENGTH, raw.hex(): 2 * PIECE_LENGTH, raw.hex().upper(): 2 * PIECE_LENGTH}
+        # 12 bytes at any offset contain at least 15 whole digits.
+        self._forms |= dict.fromkeys(_base64_forms(raw), PIECE_LENGTH * 8 // 6 - 1)
+        self._windows = {
+            form[start : start + self._WINDOW] for form in self._forms for start in range(len(form) - self._WINDOW + 1)
+        }
+
+    def occurs_in(self, text: str) -> bool:
+        """Return True if `text` contains a piece of the token in one of the forms."""
+        windows, size = self._windows, self._WINDOW
+        return any(
+            text[start : start + size] in windows and self._has_piece_at(text, start)
+            for start in range(0, len(text) - size + 1, self._STEP)
+        )
+
+    def _has_piece_at(self, text: str, position: int) -> bool:
+        """Return True if a piece of the token includes the window at `position`."""
+        for form, length in self._forms.items():
+            for start in range(max(0, position + self._WINDOW - length), position + 1):
+                piece = text[start : start + length]
+                if len(piece) == length and piece in form:
+                    return True
+        return False
+
+
+# A function uses a few tokens at a time, and each of them for many events.
+_token_forms = lru_cache(maxsize=64)(_TokenForms)
+
+
+class _BudgetExceededError(Exception):
+    """The search costs too much."""
+
+
+class _Budget:
+    """The limit on the work of one redaction. The unit is the search for one text in one character."""
+
+    _LIMIT = 2_000_000_000
+    # The work for about 64 kB is always allowed, because a short error must be shown at the deadline, too.
+    _FREE = 5_000_000
+
+    def __init__(self, expired: Callable[[], bool]) -> None:
+        self._spent = 0
+        self._expired = expired
+
+    def spend(self, cost: int) -> None:
+        """Add the cost of the next step.
+
+        Raises:
+            _BudgetExceededError: The budget, or the time until the deadline, does not allow the step.
+        """
+        self._spent += cost
+        if self._spent > self._LIMIT or (self._spent > self._FREE and self._expired()):
+            raise _BudgetExceededError

@@ -1,0 +1,1 @@
+"""Secrets: the references, the cache, and Google Secret Manager."""

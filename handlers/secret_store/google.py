@@ -1,0 +1,96 @@
+"""Fetch secrets from Google Secret Manager, with the official client.
+
+https://cloud.google.com/secret-manager/docs/reference/rpc/google.cloud.secretmanager.v1
+"""
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from schemas.problem import SecretUnreachableError, SecretUnusableError
+from schemas.secret_reference import SecretReference
+
+if TYPE_CHECKING:
+    from google.cloud.secretmanager import SecretManagerServiceClient
+
+# Time limit of one attempt, in seconds. The client's own default is 60 s.
+_ATTEMPT_SECONDS = 1.0
+
+
+class SecretManager:
+    """A connection to Secret Manager, opened at the first fetch.
+
+    The imports are inside the methods: the client takes a quarter of a second and 28 MB to import, and a function whose
+    secrets are in files or variables never needs the client.
+    """
+
+    def __init__(self, emulator: str | None) -> None:
+        """Create the connection without I/O. `emulator` is the host and port of a local server without TLS."""
+        self._emulator = emulator
+        self._lock = threading.Lock()
+        self._client: SecretManagerServiceClient | None = None
+
+    def fetch(self, reference: SecretReference, seconds: float) -> tuple[bytes, str]:
+        """Return the bytes of a version of a secret, and the version's resource name, within a number of seconds.
+
+        Raises:
+            SecretUnreachableError: Secret Manager is unreachable or asks to retry. Another attempt can succeed.
+            SecretUnusableError: The version is missing, denied, disabled, or damaged, or there are no credentials.
+        """
+        import google_crc32c
+        from google.api_core import exceptions
+        from google.api_core.retry import Retry, if_exception_type
+        from google.auth.exceptions import GoogleAuthError
+
+        transient = (exceptions.ServerError, exceptions.TooManyRequests, exceptions.Aborted, exceptions.Cancelled)
+        retry: Any = Retry(if_exception_type(*transient), initial=0.1, maximum=1, multiplier=2, timeout=seconds)
+        unreachable = SecretUnreachableError(f"{reference.label} is unavailable: Secret Manager is unreachable.")
+        try:
+            response = self._get_client().access_secret_version(
+                name=reference.name, retry=retry, timeout=min(_ATTEMPT_SECONDS, seconds)
+            )
+        # When the time of the retries is over, the client raises RetryError, which is no GoogleAPICallError.
+        except (*transient, exceptions.RetryError):
+            raise unreachable from None
+        except exceptions.GoogleAPICallError as error:
+            raise SecretUnusableError(
+                f"{reference.label} is unavailable: Secret Manager returned {_status(error)}."
+            ) from None
+        except GoogleAuthError as error:
+            if error.retryable:
+                raise unreachable from None
+            raise SecretUnusableError(
+                f"{reference.label} is unavailable: the function has no usable Google credentials."
+            ) from None
+        payload = response.payload
+        # Secret Manager sends a checksum with every version that has one. The client doesn't compare the checksum.
+        if "data_crc32c" in payload and google_crc32c.value(payload.data) != payload.data_crc32c:
+            raise SecretUnusableError(f"{reference.label} is damaged: its checksum differs from the checksum sent.")
+        return payload.data, response.name
+
+    def _get_client(self) -> "SecretManagerServiceClient":
+        with self._lock:
+            if self._client is None:
+                self._client = _create_client(self._emulator)
+            return self._client
+
+
+def _create_client(emulator: str | None) -> "SecretManagerServiceClient":
+    from google.cloud.secretmanager import SecretManagerServiceClient
+
+    if emulator is None:
+        return SecretManagerServiceClient()
+    import grpc
+    from google.cloud.secretmanager_v1.services.secret_manager_service.transports import (
+        SecretManagerServiceGrpcTransport,
+    )
+
+    # client_options always uses TLS; only a separate channel can do without. The emulator runs on this machine, so
+    # the proxy that the environment may name doesn't apply.
+    channel = grpc.insecure_channel(emulator, options=[("grpc.enable_http_proxy", 0)])
+    return SecretManagerServiceClient(transport=SecretManagerServiceGrpcTransport(channel=channel))
+
+
+def _status(error: Any) -> str:
+    """Return the name of the gRPC status, such as `PERMISSION_DENIED`. The message of the error may have a secret."""
+    code = error.grpc_status_code
+    return str(code.name if code is not None else type(error).__name__)

@@ -1,0 +1,260 @@
+"""Resolve secret references, and cache the secrets.
+
+The store protects the function from a slow source of secrets and protects the source from the function:
+
+- The store fetches each secret at most once at a time. All callers that need the secret wait for the same fetch.
+- Each fetch has its own thread, so a fetch that hangs doesn't delay the fetch of another secret.
+- No caller waits for longer than half of the time until its deadline. A fetch continues without its caller.
+- While the source of a secret is unreachable, the store returns the cached value, even after its time to live.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+from handlers.deadline import Deadline
+from handlers.logs import LOGGER
+from handlers.secret_store.google import SecretManager
+from schemas.problem import SecretUnreachableError, SecretUnusableError
+from schemas.secret_reference import SecretReference
+
+#: Time limit of a fetch, in seconds. Secret Manager responds within tens of milliseconds, and most senders
+#: disconnect after 10 s.
+FETCH_SECONDS = 3.0
+#: Longest wait for a fetch, in seconds, if the cache has an expired value of every secret that the caller needs.
+STALE_WAIT_SECONDS = 1.0
+#: Longest wait for a fetch otherwise, in seconds: more than FETCH_SECONDS, so that the fetch itself states the error.
+FETCH_WAIT_SECONDS = FETCH_SECONDS + 1
+#: Time between two fetches of a cached secret while the source is unreachable, in seconds. Equals the `Retry-After` of
+#: SecretUnreachableError.
+OUTAGE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """Represent a secret. `source` is its reference, with the number of the version if the source has versions."""
+
+    text: str = field(repr=False)
+    source: str
+
+
+#: The reasons for which a secret is unavailable.
+SecretError: TypeAlias = SecretUnreachableError | SecretUnusableError
+
+#: A function that fetches the bytes of a secret within a number of seconds, and returns the bytes and their source.
+#: Raises SecretUnreachableError if another attempt can succeed, and SecretUnusableError otherwise.
+Fetch: TypeAlias = Callable[[SecretReference, float], tuple[bytes, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class _CachedSecret:
+    """Represent a secret in the cache. `expires_at` is in seconds on the monotonic clock."""
+
+    secret: Secret
+    expires_at: float
+
+
+class SecretStore:
+    """Fetch secrets, and cache each secret for a number of seconds. The methods are safe to call from any thread."""
+
+    def __init__(self, fetchers: Mapping[str, Fetch], ttl: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """Create an empty store.
+
+        `fetchers` maps each kind of reference to the function that fetches the secret. `ttl` is the time to live of a
+        cached secret, in seconds.
+        """
+        self._fetchers = fetchers
+        self._ttl = ttl
+        self._clock = clock
+        # Guards both maps below.
+        self._lock = threading.Lock()
+        self._cache: dict[SecretReference, _CachedSecret] = {}
+        self._fetches: dict[SecretReference, Future[Secret | SecretError]] = {}
+
+    def get(self, reference: SecretReference, deadline: Deadline) -> Secret:
+        """Return a secret, from the cache if possible.
+
+        Raises:
+            SecretUnreachableError: The source is unreachable or slow, and the cache doesn't have the secret.
+            SecretUnusableError: The secret is missing, denied, empty, or damaged.
+        """
+        ((_, secret),) = self.iter_secrets([reference], deadline)
+        return _require_secret(secret)
+
+    def refresh(self, reference: SecretReference, refused: Secret, deadline: Deadline) -> Secret:
+        """Return the current secret, after a provider refused a cached secret.
+
+        The result is a cached secret only if its text differs from the refused text. The result can still have the
+        refused text, if the source has no newer secret.
+
+        Raises:
+            SecretUnreachableError: The source is unreachable or slow. A refused secret is no fallback.
+            SecretUnusableError: The secret is missing, denied, empty, or damaged.
+        """
+        with self._lock:
+            if newer := self._cached_other_than(reference, refused):
+                return newer
+            earlier_fetch = self._fetches.get(reference)
+        if earlier_fetch:
+            # The fetch started before the refusal and may have read the refused secret just before its rotation. Only
+            # a secret that differs from the refused secret is certain to be current.
+            secret = self._wait_for(reference, earlier_fetch, deadline)
+            if secret.text != refused.text:
+                return secret
+        with self._lock:
+            if newer := self._cached_other_than(reference, refused):
+                return newer
+            fetch = self._join_or_start_fetch(reference)
+        return self._wait_for(reference, fetch, deadline)
+
+    def iter_secrets(
+        self, references: Iterable[SecretReference], deadline: Deadline
+    ) -> Iterator[tuple[SecretReference, Secret | SecretError]]:
+        """Yield each secret, or the error for which the secret is unavailable.
+
+        Cached secrets come first, the other secrets follow in the order of their arrival. The fetches start with the
+        iteration and run at the same time.
+        """
+        fetches: dict[Future[Secret | SecretError], SecretReference] = {}
+        for reference in references:
+            cached_or_fetch = self._cached_or_fetch(reference)
+            if isinstance(cached_or_fetch, Secret):
+                yield reference, cached_or_fetch
+            else:
+                fetches[cached_or_fetch] = reference
+        if not fetches:
+            return
+        timeout = min(self._longest_wait(fetches.values()), deadline.remaining() / 2)
+        try:
+            for fetch in as_completed(fetches, timeout):
+                reference = fetches.pop(fetch)
+                yield reference, self._with_fallback(reference, fetch.result())
+        except TimeoutError:
+            for reference in fetches.values():
+                yield reference, self._with_fallback(reference, _timeout_error(reference))
+
+    def _cached_or_fetch(self, reference: SecretReference) -> Secret | Future[Secret | SecretError]:
+        with self._lock:
+            cached = self._cache.get(reference)
+            # While another caller fetches the current value, the expired value serves all others.
+            if cached and (reference in self._fetches or self._clock() < cached.expires_at):
+                return cached.secret
+            return self._join_or_start_fetch(reference)
+
+    def _cached_other_than(self, reference: SecretReference, refused: Secret) -> Secret | None:
+        """Return the cached secret if its text differs from the refused text. The caller must have the lock."""
+        cached = self._cache.get(reference)
+        return cached.secret if cached and cached.secret.text != refused.text else None
+
+    def _longest_wait(self, references: Iterable[SecretReference]) -> float:
+        with self._lock:
+            has_fallbacks = all(reference in self._cache for reference in references)
+        return STALE_WAIT_SECONDS if has_fallbacks else FETCH_WAIT_SECONDS
+
+    def _with_fallback(self, reference: SecretReference, result: Secret | SecretError) -> Secret | SecretError:
+        """Return the result of a fetch, or the expired value in the cache if the source is unreachable."""
+        if not isinstance(result, SecretUnreachableError):
+            return result
+        with self._lock:
+            cached = self._cache.get(reference)
+        return cached.secret if cached else result
+
+    def _wait_for(self, reference: SecretReference, fetch: Future[Secret | SecretError], deadline: Deadline) -> Secret:
+        try:
+            result = fetch.result(min(FETCH_WAIT_SECONDS, deadline.remaining() / 2))
+        except TimeoutError:
+            raise _timeout_error(reference) from None
+        return _require_secret(result)
+
+    def _join_or_start_fetch(self, reference: SecretReference) -> Future[Secret | SecretError]:
+        """Return the fetch in progress, or a new fetch. The caller must have the lock."""
+        if reference in self._fetches:
+            return self._fetches[reference]
+        fetch: Future[Secret | SecretError] = Future()
+        thread = threading.Thread(target=self._run_fetch, args=(reference, fetch), name="secret-fetch", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            # The process is out of threads.
+            fetch.set_result(SecretUnreachableError(f"{reference.label} is unavailable: no thread is available."))
+        else:
+            self._fetches[reference] = fetch
+        return fetch
+
+    def _run_fetch(self, reference: SecretReference, fetch: Future[Secret | SecretError]) -> None:
+        result = self._fetch(reference)
+        with self._lock:
+            del self._fetches[reference]
+            self._update_cache(reference, result)
+        fetch.set_result(result)
+
+    def _fetch(self, reference: SecretReference) -> Secret | SecretError:
+        try:
+            return _decode(reference, *self._fetchers[reference.kind](reference, FETCH_SECONDS))
+        except SecretUnreachableError as error:
+            LOGGER.warning("%s", error)
+            return error
+        except SecretUnusableError as error:
+            return error
+        # Catch everything: a thread that ends without a result would leave its callers waiting.
+        except Exception as error:  # noqa: BLE001
+            LOGGER.error("%s is unavailable because of an unforeseen error.", reference.label, exc_info=error)
+            return SecretUnusableError(f"{reference.label} is unavailable. The function's log has the reason.")
+
+    def _update_cache(self, reference: SecretReference, result: Secret | SecretError) -> None:
+        """Store the result of a fetch. The caller must have the lock."""
+        if isinstance(result, Secret):
+            self._cache[reference] = _CachedSecret(result, self._clock() + self._ttl)
+        elif isinstance(result, SecretUnusableError):
+            # An operator may have disabled the secret because of a leak: never use the old value again.
+            self._cache.pop(reference, None)
+        elif cached := self._cache.get(reference):
+            self._cache[reference] = _CachedSecret(cached.secret, self._clock() + OUTAGE_SECONDS)
+
+
+def create_fetchers(environ: Mapping[str, str], emulator: str | None) -> Mapping[str, Fetch]:
+    """Return the function that fetches each kind of reference.
+
+    `emulator` is the value of SECRET_MANAGER_EMULATOR_HOST, or None for the real Secret Manager.
+    """
+
+    def read_variable(reference: SecretReference, _seconds: float) -> tuple[bytes, str]:
+        return environ.get(reference.name, "").encode(), str(reference)
+
+    return {"env": read_variable, "file": _read_file, "manager": SecretManager(emulator).fetch}
+
+
+def _read_file(reference: SecretReference, _seconds: float) -> tuple[bytes, str]:
+    try:
+        return Path(reference.name).read_bytes(), str(reference)
+    except OSError as error:
+        raise SecretUnusableError(f"{reference.label} is unavailable: {error.strerror}.") from None
+
+
+def _decode(reference: SecretReference, raw: bytes, source: str) -> Secret:
+    """Return the secret in `raw`, without the newline that `echo` appends.
+
+    Raises:
+        SecretUnusableError: The bytes aren't UTF-8 text, or the text is empty.
+    """
+    try:
+        text = raw.decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise SecretUnusableError(f"{reference.label} is damaged: a secret must be UTF-8 text.") from None
+    if not text.strip():
+        raise SecretUnusableError(f"{reference.label} is empty.")
+    return Secret(text, source)
+
+
+def _require_secret(result: Secret | SecretError) -> Secret:
+    if isinstance(result, Secret):
+        return result
+    raise result
+
+
+def _timeout_error(reference: SecretReference) -> SecretUnreachableError:
+    return SecretUnreachableError(f"{reference.label} is unavailable: the source didn't respond in time.")

@@ -1,0 +1,140 @@
+"""The senders that can call the function: one row of the table per sender.
+
+A row states the method by which the sender authenticates its requests, the source of a delivery's id, and the form of
+the sender's test messages. Each row has the address of the sender's own documentation.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from handlers.senders.shared_secrets import Authorization, HeaderSecret, QuerySecret, Verifier
+from handlers.senders.signatures import BodySignature, SignatureOrSecret, StandardWebhooks, TimestampedSignature
+from schemas.strict_json import JSON, value_at
+
+# Headers that carry a credential whatever the sender is. Cloud Run accepts x-serverless-authorization:
+# https://cloud.google.com/run/docs/authenticating/service-to-service
+_CREDENTIAL_HEADERS = frozenset({"authorization", "proxy-authorization", "x-serverless-authorization", "cookie"})
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Represent one sender.
+
+    The id of a delivery is in one of the headers `id_headers`, or consists of the values of the payload's fields
+    `id_fields`. A message is a test message if the header `test_header` or the field `test_field` has the given value.
+    The names of headers are lower case. A field is a path such as `data.status`.
+    """
+
+    name: str
+    verifier: Verifier
+    id_headers: tuple[str, ...] = ()
+    id_fields: tuple[str, ...] = ()
+    test_header: tuple[str, str] | None = None
+    test_field: tuple[str, str] | None = None
+
+    @property
+    def challenge(self) -> str:
+        """Return the value of `WWW-Authenticate` in a 401 response."""
+        scheme = self.verifier.scheme if isinstance(self.verifier, Authorization) else "Bearer"
+        return f'{scheme} realm="dataset-relay"'
+
+    def is_test_message(self, headers: Mapping[str, str], payload: JSON) -> bool:
+        """Return True if the sender sent the message to test the webhook. Names in `headers` are lower case."""
+        if self.test_header:
+            name, value = self.test_header
+            if headers.get(name) == value:
+                return True
+        if self.test_field:
+            path, value = self.test_field
+            return value_at(payload, *path.split(".")) == value
+        return False
+
+    def visible_headers(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """Return the headers without every header that carries a credential of any sender."""
+        hidden = hidden_headers()
+        return {name: value for name, value in headers.items() if name not in hidden}
+
+
+_BEARER = Authorization("Bearer")
+_BASIC = Authorization("Basic")
+_URL_TOKEN = QuerySecret("token")
+
+_ROWS = (
+    # https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+    Sender("standard-webhooks", StandardWebhooks()),
+    # https://docs.github.com/webhooks/using-webhooks/validating-webhook-deliveries
+    Sender(
+        "github",
+        BodySignature("x-hub-signature-256", prefix="sha256="),
+        id_headers=("x-github-delivery",),
+        test_header=("x-github-event", "ping"),
+    ),
+    # https://support.atlassian.com/bitbucket-cloud/docs/manage-webhooks/
+    Sender("bitbucket", BodySignature("x-hub-signature", prefix="sha256="), id_headers=("x-request-uuid",)),
+    # https://docs.gitlab.com/user/project/integrations/webhooks/
+    Sender(
+        "gitlab",
+        SignatureOrSecret(StandardWebhooks(("webhook",)), HeaderSecret("x-gitlab-token"), by_prefix=True),
+        id_headers=("idempotency-key",),
+    ),
+    # https://docs.getdbt.com/docs/deploy/webhooks
+    Sender("dbt", BodySignature("authorization"), id_fields=("eventId",)),
+    # https://fivetran.com/docs/rest-api/webhooks
+    Sender(
+        "fivetran",
+        BodySignature("x-fivetran-signature-256"),
+        id_fields=("sync_id", "data.status"),
+        test_field=("event", "test_event"),
+    ),
+    # https://circleci.com/docs/guides/integration/outbound-webhooks/
+    Sender(
+        "circleci",
+        BodySignature("circleci-signature", prefix="v1=", separator=","),
+        id_fields=("id",),
+        test_header=("circleci-event-type", "ping"),
+        test_field=("type", "ping"),
+    ),
+    # https://buildkite.com/docs/apis/webhooks
+    Sender(
+        "buildkite",
+        SignatureOrSecret(TimestampedSignature("x-buildkite-signature"), HeaderSecret("x-buildkite-token")),
+        id_fields=("build.id", "event", "build.finished_at"),
+        test_field=("event", "ping"),
+    ),
+    # https://hookdeck.com/docs/receive-webhooks
+    Sender("hookdeck", BodySignature("x-hookdeck-signature", encoding="base64"), id_headers=("x-hookdeck-eventid",)),
+    # https://docs.apify.com/platform/integrations/webhooks/actions
+    Sender("apify", _BEARER, id_headers=("x-apify-webhook-dispatch-id",), test_field=("eventType", "TEST")),
+    # https://docs.databricks.com/aws/en/admin/workspace-settings/notification-destinations
+    Sender("databricks", _BASIC, id_fields=("event_type", "run.run_id")),
+    # https://learn.microsoft.com/azure/devops/service-hooks/services/webhooks
+    Sender("azure-devops", _BASIC, id_fields=("id",)),
+    # https://plugins.jenkins.io/notification/
+    Sender("jenkins", _BASIC, id_fields=("build.full_url", "build.phase")),
+    # https://docs.airbyte.com/platform/cloud/managing-airbyte-cloud/manage-airbyte-cloud-notifications
+    Sender("airbyte", _URL_TOKEN, id_fields=("data.connection.id", "data.jobId", "data.success")),
+    # https://airflow.apache.org/docs/apache-airflow-providers-http/stable/operators.html
+    Sender("airflow", _BEARER),
+    # https://docs.prefect.io/api-ref/prefect/blocks/webhook/
+    Sender("prefect", _BEARER),
+    # https://docs.dagster.io/guides/automate/sensors/run-status-sensors
+    Sender("dagster", _BEARER),
+    # Any other sender that can set a header. https://www.rfc-editor.org/rfc/rfc6750, https://www.rfc-editor.org/rfc/rfc7617
+    Sender("token", _BEARER),
+    Sender("basic", _BASIC),
+    # Any other sender that can set nothing but the URL.
+    Sender("url-token", _URL_TOKEN),
+)
+
+#: The senders by name.
+SENDERS: Mapping[str, Sender] = {sender.name: sender for sender in _ROWS}
+
+#: The senders of native events. Either credential is enough.
+NATIVE_SENDERS = (SENDERS["token"], SENDERS["standard-webhooks"])
+
+
+@cache
+def hidden_headers() -> frozenset[str]:
+    """Return the lower-case names of the headers that carry a credential of any sender."""
+    return _CREDENTIAL_HEADERS.union(*(sender.verifier.headers for sender in SENDERS.values()))

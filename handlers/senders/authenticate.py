@@ -1,0 +1,68 @@
+"""Authenticate a request: decide which sender sent it.
+
+An attacker sends requests without a credential, with a wrong credential, or with a credential of another sender. The
+error is the same in each case. An attacker learns neither the reason nor the name of a secret.
+
+This module does no I/O: the caller passes an iterator that fetches the secrets, and a function that writes to the log.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+from handlers.senders import Sender
+from handlers.senders.shared_secrets import BadSecretError, SignedRequest
+from schemas.problem import RelayError, SecretUnreachableError, SecretUnusableError, UnauthenticatedError
+from schemas.secret_reference import SecretReference
+
+_DETAIL = "A secret of the function is unavailable. The log of the function names the secret."
+
+
+class Secret(Protocol):
+    """The text of a secret. This module has no access to the secret store, because the store does I/O."""
+
+    @property
+    def text(self) -> str:
+        """Return the secret itself."""
+
+
+def authenticate(
+    senders: Sequence[Sender],
+    request: SignedRequest,
+    secrets: Iterable[tuple[SecretReference, Secret | RelayError]],
+    report: Callable[[str], None],
+) -> str:
+    """Return the name of the first of `senders` whose credential in the request is right for one of `secrets`.
+
+    An unavailable secret doesn't stop the other secrets. `report` receives a message about each secret that is
+    unavailable or unusable. Don't show these messages to the caller: the caller isn't authenticated.
+
+    Iterating over `secrets` fetches the secrets. The iteration doesn't start for a request without any credential, so
+    such a request can't cause a fetch.
+
+    Raises:
+        UnauthenticatedError: No credential is right.
+        SecretUnreachableError: No credential is right for the available secrets, but another attempt can succeed.
+        SecretUnusableError: No credential is right for the available secrets, and another secret is unusable.
+    """
+    unauthenticated = UnauthenticatedError(senders[0].challenge)
+    if not any(sender.verifier.is_present(request) for sender in senders):
+        raise unauthenticated
+    errors: list[RelayError] = []
+    for reference, secret in secrets:
+        if isinstance(secret, RelayError):
+            errors.append(secret)
+            report(str(secret))
+            continue
+        try:
+            for sender in senders:
+                if sender.verifier.verify(request, secret.text):
+                    return sender.name
+        except BadSecretError as error:
+            unusable = SecretUnusableError(f"{reference.label} is unusable: {error}")
+            errors.append(unusable)
+            report(str(unusable))
+    if any(error.retryable for error in errors):
+        raise SecretUnreachableError(_DETAIL)
+    if errors:
+        raise SecretUnusableError(_DETAIL)
+    raise unauthenticated

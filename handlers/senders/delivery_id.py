@@ -1,0 +1,59 @@
+"""Find the id that a sender gives to a delivery.
+
+The id names the delivery in responses and logs. An attacker with a valid credential chooses the id, so the id contains
+only printable ASCII characters and has a bounded length.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from handlers.senders import Sender
+from handlers.senders.signatures import StandardWebhooks
+from schemas.event import MAX_ID_LENGTH
+from schemas.strict_json import JSON, value_at
+
+
+def delivery_id(sender: Sender, headers: Mapping[str, str], payload: JSON = None) -> str | None:
+    """Return the id of a delivery: the sender's own id, else the id of Standard Webhooks, else None.
+
+    Names in `headers` are lower case.
+    """
+    for candidate in _candidates(sender, headers, payload):
+        if candidate and (name := _printable(candidate)):
+            return name
+    return None
+
+
+def standard_id(headers: Mapping[str, str]) -> str | None:
+    """Return the id in the headers of Standard Webhooks, or None.
+
+    If the headers have ids in several spellings, the id in the spelling with a signature takes precedence: no
+    signature covers the other ids.
+    """
+    spellings = [spelling for spelling in StandardWebhooks().spellings if headers.get(f"{spelling}-id")]
+    signed = [spelling for spelling in spellings if f"{spelling}-signature" in headers]
+    spelling = next(iter(signed or spellings), None)
+    return headers[f"{spelling}-id"] if spelling else None
+
+
+def _candidates(sender: Sender, headers: Mapping[str, str], payload: JSON) -> Iterator[str | None]:
+    for header in sender.id_headers:
+        yield headers.get(header)
+    yield _composite_id(payload, sender.id_fields)
+    yield standard_id(headers)
+
+
+def _composite_id(payload: JSON, paths: tuple[str, ...]) -> str | None:
+    """Return the values at the paths, joined by colons, or None if the payload has no value at the first path."""
+    parts = [_text(value_at(payload, *path.split("."))) for path in paths]
+    return ":".join(part for part in parts if part) if parts and parts[0] else None
+
+
+def _text(value: JSON) -> str | None:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, str | int) else None
+
+
+def _printable(text: str) -> str:
+    printable = "".join(character for character in text if " " <= character <= "~")
+    return printable.strip()[:MAX_ID_LENGTH].rstrip()

@@ -1,0 +1,164 @@
+"""Verify requests that carry a shared secret itself: in a header or in the query.
+
+An attacker chooses every header, the query, and the body, and measures the time until the response. Therefore, each
+comparison takes constant time, and a malformed credential is a wrong credential, never an error.
+
+This module does no I/O: the current time is part of the request.
+"""
+
+import base64
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+from urllib.parse import unquote_plus, unquote_to_bytes
+
+
+class BadSecretError(Exception):
+    """A configured secret can't serve a verifier, whatever the request is.
+
+    The message states the required form and never contains the secret.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class SignedRequest:
+    """Represent the parts of a request that can authenticate its sender.
+
+    The names in `headers` are lower case. `query` is the query string as received, without the question mark. `now`
+    is the time of the verification, in seconds since 1970.
+    """
+
+    headers: Mapping[str, str] = field(repr=False)
+    query: str = field(repr=False)
+    body: bytes = field(repr=False)
+    now: float
+
+
+class Verifier(Protocol):
+    """One method by which a sender authenticates its requests."""
+
+    @property
+    def headers(self) -> frozenset[str]:
+        """Return the lower-case names of the headers that carry the credential."""
+
+    def is_present(self, request: SignedRequest) -> bool:
+        """Return True if the request has a credential of this kind, right or wrong."""
+
+    def verify(self, request: SignedRequest, secret: str) -> bool:
+        """Return True if the request shows that its sender knows the secret.
+
+        Raises:
+            BadSecretError: The secret can't serve this verifier.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderVerifier:
+    """Base class of the verifiers that read one header, given by its lower-case name."""
+
+    header: str
+
+    @property
+    def headers(self) -> frozenset[str]:
+        """Return the name of the header."""
+        return frozenset({self.header})
+
+    def is_present(self, request: SignedRequest) -> bool:
+        """Return True if the request has the header."""
+        return self.header in request.headers
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderSecret(HeaderVerifier):
+    """Verify a header whose value is the secret."""
+
+    def verify(self, request: SignedRequest, secret: str) -> bool:
+        """Return True if the value of the header is the secret."""
+        return _equals_secret(request.headers.get(self.header, ""), secret)
+
+
+@dataclass(frozen=True, slots=True)
+class Authorization:
+    """Verify the header `Authorization`: `Bearer <secret>`, or `Basic` with the secret in the form `user:password`."""
+
+    scheme: Literal["Bearer", "Basic"]
+
+    @property
+    def headers(self) -> frozenset[str]:
+        """Return the name of the header."""
+        return frozenset({"authorization"})
+
+    def is_present(self, request: SignedRequest) -> bool:
+        """Return True if the request has the header, with any scheme."""
+        return "authorization" in request.headers
+
+    def verify(self, request: SignedRequest, secret: str) -> bool:
+        """Return True if the header has this scheme and the secret.
+
+        Raises:
+            BadSecretError: The secret of the scheme `Basic` doesn't have the form `user:password`.
+        """
+        scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+        if self.scheme == "Basic":
+            if ":" not in secret:
+                raise BadSecretError("a secret for Basic authentication must have the form user:password.")
+            # Some clients omit the padding.
+            credentials = credentials.strip(" \t").rstrip("=")
+            secret = base64.b64encode(secret.encode()).decode().rstrip("=")
+        # Compare before checking the scheme, so that the time doesn't depend on the scheme of the request.
+        is_equal = _equals_secret(credentials, secret)
+        # RFC 9110, 11.1: the scheme is case-insensitive.
+        return is_equal and scheme.lower() == self.scheme.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class QuerySecret:
+    """Verify a query parameter whose value is the secret: for senders that can set nothing but the URL."""
+
+    parameter: str
+
+    @property
+    def headers(self) -> frozenset[str]:
+        """Return no names: the credential is in the query."""
+        return frozenset()
+
+    def is_present(self, request: SignedRequest) -> bool:
+        """Return True if the query has the parameter at least once."""
+        return bool(self._values(request))
+
+    def verify(self, request: SignedRequest, secret: str) -> bool:
+        """Return True if the query has the parameter exactly once, and its value is the secret.
+
+        A '+' in the value can stand for itself (RFC 3986) or for a space (HTML forms): senders do both.
+        """
+        values = self._values(request)
+        expected = _require_text(secret).encode()
+        matches = [
+            hmac.compare_digest(unquote_to_bytes(candidate), expected)
+            for value in values
+            for candidate in (value, value.replace("+", " "))
+        ]
+        return any(matches) and len(values) == 1
+
+    def _values(self, request: SignedRequest) -> list[str]:
+        pairs = [pair.partition("=") for pair in request.query.split("&")]
+        return [value for name, _, value in pairs if unquote_plus(name) == self.parameter]
+
+
+def header_bytes(value: str) -> bytes:
+    """Return the bytes of a header as received: WSGI decodes headers as Latin-1 (PEP 3333)."""
+    return value.encode("latin-1", "replace")
+
+
+def _equals_secret(value: str, secret: str) -> bool:
+    # RFC 9110, 5.5: whitespace around a header's value isn't part of the value, so it can't be part of the secret.
+    expected = _require_text(secret.strip(" \t"))
+    return hmac.compare_digest(header_bytes(value.strip(" \t")), expected.encode())
+
+
+def _require_text(secret: str) -> str:
+    # A request without a credential equals an empty secret.
+    if not secret:
+        raise BadSecretError("a secret must not be empty.")
+    return secret

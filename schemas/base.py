@@ -1,0 +1,207 @@
+"""Base classes, fields, and validators of the schemas: no unknown field, no coercion, errors with a path and a hint.
+
+A schema declares the credentials of its objects in the metadata of a field, in one of two forms:
+
+    metadata={"secret": True}        every value at or below the field is a credential
+    metadata={"secret": predicate}   a value in the object of the field is a credential if `predicate(name)` is true
+                                     for the name of its member, at any depth
+
+`handlers.redaction` reads this metadata. The userinfo of a URL is a credential in every string, without a declaration.
+"""
+
+import difflib
+import re
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate, validates_schema
+from marshmallow.exceptions import SCHEMA
+
+from schemas.problem import Errors
+from schemas.strict_json import quoted
+
+#: The maximum number of errors in a response. A body can have a million mistakes.
+MAX_ERRORS = 100
+#: The beginning of the message about an unknown field.
+UNKNOWN_FIELD = "Unknown field"
+
+_MAX_HINT_LENGTH = 64
+_MIN_PREFIX_LENGTH = 3
+_PLAIN_KEY = re.compile(r"[\w$-]{1,64}|\"_schema\"", re.ASCII)
+
+
+def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Return the known name that `name` probably stands for, or None.
+
+    `cutoff` is the minimum similarity, from 0 to 1, as in difflib.get_close_matches.
+    """
+    if len(name) > _MAX_HINT_LENGTH:
+        return None
+    by_folded_name = {known_name.casefold(): known_name for known_name in known}
+    matches = difflib.get_close_matches(name.casefold(), by_folded_name, n=1, cutoff=cutoff)
+    if not matches and len(name) >= _MIN_PREFIX_LENGTH:
+        matches = [folded for folded in by_folded_name if folded.startswith(name.casefold())]
+    return by_folded_name[matches[0]] if len(matches) == 1 else None
+
+
+class StrictSchema(Schema):
+    """Reject unknown fields, and give the closest known name as a hint.
+
+    The function only validates an event and doesn't load it: the provider receives the object that the sender sent,
+    with its own order and its own nulls, and without defaults.
+    """
+
+    class Meta:
+        """Leave unknown fields to the check below, which gives hints."""
+
+        unknown = EXCLUDE
+
+    error_messages = {"type": "Must be a JSON object."}  # noqa: RUF012 - marshmallow's own declaration
+
+    @validates_schema(pass_original=True, skip_on_field_errors=False)
+    def _reject_unknown_fields(self, _loaded: object, original: object, **_: object) -> None:
+        if not isinstance(original, dict):
+            return  # The error message "type" covers this case.
+        unknown = (name for name in original if name not in self.fields)
+        # Quote a key that equals marshmallow's own key for errors of the whole object.
+        errors = {
+            quoted(name) if name == SCHEMA else name: [_unknown_field_message(name, list(self.fields))]
+            for name in islice(unknown, MAX_ERRORS + 1)
+        }
+        if errors:
+            raise ValidationError(errors)
+
+
+class UpdateSchema(StrictSchema):
+    """Base class for the body of a provider's request: an object with at least one field."""
+
+    @validates_schema(pass_original=True, skip_on_field_errors=False)
+    def _require_a_field(self, _loaded: object, original: object, **_: object) -> None:
+        if original == {}:
+            raise ValidationError(f"At least one field is required: {', '.join(self.fields)}.")
+
+
+def _unknown_field_message(name: str, known: list[str]) -> str:
+    hint = closest(name, known)
+    return (
+        f"{UNKNOWN_FIELD}; did you mean {hint}?"
+        if hint
+        else f"{UNKNOWN_FIELD}; the known fields are: {', '.join(known)}."
+    )
+
+
+def flatten(messages: Mapping[Any, Any]) -> Errors:
+    """Return marshmallow's nested messages by dotted path, such as `{"update.files.0.name": ["…"]}`.
+
+    The result has at most MAX_ERRORS messages, and one more that states the limit.
+    """
+    pairs = list(islice(_iter_messages(messages, ()), MAX_ERRORS + 1))
+    errors: Errors = {}
+    for path, message in pairs[:MAX_ERRORS]:
+        errors.setdefault(path, []).append(message)
+    if len(pairs) > MAX_ERRORS:
+        errors["…"] = [f"Only the first {MAX_ERRORS} errors are listed."]
+    return errors
+
+
+def _iter_messages(messages: Mapping[Any, Any], parent: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    for key, value in messages.items():
+        path = parent if key == SCHEMA else (*parent, path_step(key))
+        # A list can contain both messages about a value and objects with the messages about its parts.
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, Mapping):
+                yield from _iter_messages(item, path)
+            else:
+                yield ".".join(path), str(item)
+
+
+def path_step(key: object) -> str:
+    """Return a key or a list index as one step of a path.
+
+    A sender can choose any key, so that a key with special characters is quoted. The key is cut after `://`: the
+    userinfo of a URL is a credential.
+    """
+    text = str(key)
+    if _PLAIN_KEY.fullmatch(text):
+        return text
+    before, separator, _ = text.partition("://")
+    return quoted(f"{before}{separator}…" if separator else text)
+
+
+class StrictList(fields.List[Any]):
+    """Validate a list up to MAX_ERRORS mistakes. With `distinct`, no item may repeat an earlier item."""
+
+    def __init__(self, cls_or_instance: fields.Field[Any], *, distinct: bool = False, **kwargs: Any) -> None:
+        super().__init__(cls_or_instance, **kwargs)
+        self.distinct = distinct
+
+    def _deserialize(self, value: Any, *_: Any, **kwargs: Any) -> list[Any]:
+        if not isinstance(value, list):
+            raise self.make_error("invalid")
+        errors: dict[int, Any] = {}
+        seen: set[Hashable] = set()
+        for position, item in enumerate(value):
+            try:
+                self.inner.deserialize(item, **kwargs)
+                if self.distinct and item in seen:
+                    raise ValidationError("Must be distinct: the list has this item already.")
+                if self.distinct:
+                    seen.add(item)
+            except ValidationError as error:
+                errors[position] = error.messages
+                if len(errors) > MAX_ERRORS:
+                    break
+        if errors:
+            raise ValidationError(errors)
+        return value
+
+
+class StrictBoolean(fields.Field[bool]):
+    """Accept true and false only. marshmallow's Boolean also accepts "yes", "0", and 1."""
+
+    def _deserialize(self, value: object, *_: object, **__: object) -> bool:
+        if not isinstance(value, bool):
+            raise ValidationError("Must be true or false.")
+        return value
+
+
+def string_values(value: Mapping[str, object]) -> None:
+    """Check that every value of an object is a string.
+
+    Raises:
+        ValidationError: A value is not a string.
+    """
+    errors = {name: ["Not a valid string."] for name, member in value.items() if not isinstance(member, str)}
+    if errors:
+        raise ValidationError(errors)
+
+
+class OneOf(validate.OneOf):
+    """Check that a value is one of the choices, and give the closest choice as a hint."""
+
+    def __call__(self, value: str) -> str:
+        """Return `value`.
+
+        Raises:
+            ValidationError: `value` is none of the choices.
+        """
+        if value not in self.choices:
+            hint = closest(value, self.choices)
+            choices = ", ".join(self.choices)
+            raise ValidationError(f"Must be one of: {choices}{f'; did you mean {hint}?' if hint else '.'}")
+        return value
+
+
+def one_of(choices: Collection[str]) -> OneOf:
+    """Return a validator that accepts only `choices`, and gives the closest choice as a hint."""
+    return OneOf(choices)
+
+
+def matches(pattern: str, message: str) -> validate.Regexp:
+    r"""Return a validator that matches `pattern` against the whole string. Unlike `$`, the end excludes a line end.
+
+    The OpenAPI document contains the patterns of an event's fields. Write these patterns so that ECMAScript and Python
+    read them alike: without `\s`, `\d`, `\w`, `.`, and inline flags.
+    """
+    return validate.Regexp(rf"(?:{pattern})\Z", error=message)

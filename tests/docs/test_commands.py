@@ -1,0 +1,147 @@
+"""Tests of `make demo` and `make run`, and of the commands that `make run` prints."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import takewhile
+from pathlib import Path
+
+import pytest
+
+from deploy.local.cloud import ROOT, free_port
+
+
+def variables(**more: str) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "PYTHONUNBUFFERED": "1", **more}
+
+
+def test_demo_updates_three_records_and_shows_no_secret() -> None:
+    completed = subprocess.run(
+        [sys.executable, "-m", "deploy.local.demo"],
+        cwd=ROOT, env=variables(), capture_output=True, text=True,
+    )  # fmt: skip
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    output = completed.stdout
+    assert completed.stderr == ""
+    assert output.count("200 OK") == 3
+    assert "PUT /v2/datasets/jane~products-staging" in output
+    assert "PATCH /v0/datasets/acme/products" in output
+    assert "Größe, 価格, 💶" in output
+    assert output.count("✓ has the values of the update") == 3
+    assert output.count('"outcome": "delivered"') == 3
+    assert "POST http://127.0.0.1:" in output
+    assert "/hooks/github-workflow" in output
+    assert "Built by [Build #214]" in output
+    assert "\x1b[" not in output
+    assert not re.search(r"Bearer [A-Za-z0-9]", output)
+    assert "apify_api_" not in output
+    assert "whsec_" not in output
+
+
+def test_demo_terminal_gets_colors() -> None:
+    # `script` runs the command in a terminal.
+    command = ["script", "-qec", f"{sys.executable} -m deploy.local.demo", "/dev/null"]
+    for more, has_colors in (({"TERM": "xterm"}, True), ({"TERM": "xterm", "NO_COLOR": "1"}, False)):
+        completed = subprocess.run(command, cwd=ROOT, env=variables(**more), capture_output=True, text=True)
+        assert completed.returncode == 0
+        assert ("\x1b[32m✓" in completed.stdout) is has_colors
+
+
+def test_demo_function_that_cannot_start_prints_the_reason() -> None:
+    script = (
+        "import deploy.local.cloud as cloud; original = cloud.Cloud.settings;"
+        "cloud.Cloud.settings = lambda self: {**original(self), 'RELAY_DEADLINE_SECONDS': 'soon'};"
+        "from deploy.local import demo; raise SystemExit(demo.main())"
+    )
+    completed = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=variables(), capture_output=True, text=True
+    )
+    assert completed.returncode == 1
+    assert "The demo failed: The function ended with exit code 1." in completed.stdout
+    assert "RELAY_DEADLINE_SECONDS: Must be a number of seconds" in completed.stdout
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("after", [0.2, 0.3, 0.4, 0.5, 0.6])
+def test_demo_interrupted_leaves_no_process(signal_number: signal.Signals, after: float) -> None:
+    marker = f"MARK_{os.getpid()}_{signal_number}_{after}"
+    running = subprocess.Popen(
+        [sys.executable, "-m", "deploy.local.demo"],
+        cwd=ROOT, env=variables(TMPDIR="/tmp", LANG=marker), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    time.sleep(after)
+    running.send_signal(signal_number)
+    running.communicate()
+    # All processes that the demo has started have inherited the marker.
+    paths = Path("/proc").glob("[0-9]*/environ")
+    assert [path for path in paths if marker.encode() in read_if_present(path)] == []
+
+
+def read_if_present(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""  # the process has ended in the meantime
+
+
+def test_run_invalid_port_fails() -> None:
+    completed = subprocess.run(
+        [sys.executable, "-m", "deploy.local.run"],
+        cwd=ROOT, env=variables(PORT="http"), capture_output=True, text=True,
+    )  # fmt: skip
+    assert (completed.returncode, completed.stderr) == (1, "PORT must be a number.\n")
+
+
+@contextmanager
+def running_make_run(port: int) -> Iterator[list[str]]:
+    """Run `make run`, and yield the lines that it prints."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deploy.local.run"],
+        cwd=ROOT, env=variables(PORT=str(port)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        lines = (line.strip() for line in process.stdout)
+        yield list(takewhile(lambda line: not line.startswith("Ctrl-C"), lines))
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+        assert process.returncode == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def run_in_shell(command: str) -> str:
+    return subprocess.run(["bash", "-c", command], capture_output=True, text=True).stdout
+
+
+def test_run_printed_commands_succeed() -> None:
+    port = free_port()
+    with running_make_run(port) as lines:
+        assert any(f"http://127.0.0.1:{port}" in line for line in lines)
+        (hook_command,) = (line for line in lines if line.startswith("payload="))
+        hook_response = run_in_shell(hook_command)
+        assert hook_response.split()[1] == "200", hook_response
+        assert '"status":200' in hook_response
+        commands = [line for line in lines if line.startswith("curl ")]
+        assert len(commands) == 6
+        responses = [run_in_shell(command) for command in commands]
+        assert [response.split()[1] for response in responses[:4]] == ["200", "200", "200", "422"]
+        assert "did you mean title?" in responses[3]
+        assert json.loads(responses[4])["data"]["generalAccess"] == "ANYONE_WITH_ID_CAN_READ"
+        assert json.loads(responses[5])["title"] == "Products, daily"
+
+
+def test_run_port_in_use_takes_another_port() -> None:
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)), running_make_run(port) as lines:
+        (command, *_) = (line for line in lines if line.startswith("curl "))
+        assert f"http://127.0.0.1:{port}" not in command
+        assert run_in_shell(command).split()[1] == "200"

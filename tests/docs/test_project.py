@@ -1,0 +1,139 @@
+"""Tests of the rules of the project, and of the statements about it in the documentation."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.local.cloud import ROOT
+from tests.support.project import README, pinned_versions, settings_of_readme
+
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+CONTRACTS = [contract["id"] for contract in PROJECT["tool"]["importlinter"]["contracts"]]
+
+#: For each import contract, a module and an import in this module that breaks the contract.
+FORBIDDEN_IMPORTS = [
+    ("schemas", "schemas/base.py", "import handlers.deadline"),
+    ("layers", "handlers/deadline.py", "import handlers.redaction"),
+    ("layers", "handlers/delivery/retry.py", "import handlers.hooks.mapping"),
+    ("layers", "handlers/queue.py", ""),  # a module without a layer
+    ("cycles", "schemas/problem.py", "import schemas.settings"),
+    ("providers", "handlers/providers/apify.py", "import handlers.providers.data_world"),
+    ("provider-schemas", "schemas/data_world.py", "import schemas.apify"),
+    ("pure", "schemas/event.py", "import os"),
+    ("pure", "handlers/senders/signatures.py", "import time"),
+    ("pure", "handlers/hooks/mapping.py", "from pathlib import Path"),
+    ("pure", "handlers/providers/base.py", "import handlers.logs"),
+    ("product", "handlers/app.py", "import main"),
+    ("product", "schemas/base.py", "from deploy.local import openapi"),
+]
+
+
+def lint_imports(folder: Path, contract: str) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache", "--no-logo", "--contract", contract]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(("contract", "module", "statement"), FORBIDDEN_IMPORTS)
+def test_import_contract_forbidden_import_is_broken(contract: str, module: str, statement: str, tmp_path: Path) -> None:
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for package in ("handlers", "schemas"):
+        shutil.copytree(ROOT / package, tmp_path / package)
+    kept = lint_imports(tmp_path, contract)
+    assert kept.returncode == 0, kept.stdout
+    with (tmp_path / module).open("a") as file:
+        file.write(f"\n{statement}\n")
+    broken = lint_imports(tmp_path, contract)
+    assert broken.returncode == 1
+    assert "1 broken" in broken.stdout, broken.stdout
+
+
+def test_import_contracts_are_all_tested() -> None:
+    assert {contract for contract, _, _ in FORBIDDEN_IMPORTS} == set(CONTRACTS)
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="this is no git checkout: its top folder is NOT tested")
+def test_top_folder_has_only_the_allowed_files() -> None:
+    paths = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    names = {path.split("/")[0] for path in paths}
+    allowed = {"main.py", "requirements.txt", "README.md", "handlers", "schemas", "tests", "deploy", "pyproject.toml",
+               "Makefile", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"}  # fmt: skip
+    assert {name for name in names if not name.startswith(".")} <= allowed
+
+
+# The requirements
+
+
+def test_requirements_have_the_versions_of_pyproject() -> None:
+    runtime, development = pinned_versions(ROOT / "requirements.txt"), pinned_versions(ROOT / "tests/requirements.txt")
+    groups = ((PROJECT["project"]["dependencies"], runtime), (PROJECT["dependency-groups"]["dev"], development))
+    for requirements, compiled in groups:
+        for requirement in requirements:
+            name, _, version = requirement.partition("==")
+            assert compiled[name.lower()] == version
+
+
+def test_requirements_of_the_tests_agree_with_the_runtime() -> None:
+    runtime, development = pinned_versions(ROOT / "requirements.txt"), pinned_versions(ROOT / "tests/requirements.txt")
+    assert all(development[name] == version for name, version in runtime.items() if name in development)
+    direct = {requirement.partition("==")[0] for requirement in PROJECT["dependency-groups"]["dev"]}
+    assert not direct & set(runtime)
+
+
+@pytest.mark.parametrize("path", ["requirements.txt", "tests/requirements.txt"])
+def test_requirements_are_pinned_with_hashes_and_without_addresses(path: str) -> None:
+    text = (ROOT / path).read_text()
+    entries = re.split(r"\n(?=[a-z0-9])", text.split("make lock\n")[1].strip())
+    assert len(entries) > 30
+    assert all("==" in entry and "--hash=sha256:" in entry for entry in entries)
+    assert "://" not in text
+    assert not re.search(r"^-", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("group", ["airflow", "terraform"])
+def test_separate_groups_are_pinned_and_not_in_the_requirements(group: str) -> None:
+    names = []
+    for requirement in PROJECT["dependency-groups"][group]:
+        assert re.fullmatch(r"[a-z-]+==\d+(\.\d+)+", requirement)
+        names.append(requirement.partition("==")[0])
+    assert not {"apache-airflow", "tf"} & set(pinned_versions(ROOT / "tests/requirements.txt"))
+    assert {"apache-airflow", "tf"} & set(names)
+
+
+def test_requirements_name_the_framework() -> None:
+    # Without this line, the buildpack of Cloud Run functions installs a version of its own.
+    assert re.search(r"^functions-framework==", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+
+
+# The documentation
+
+
+def test_readme_names_every_setting() -> None:
+    source = (ROOT / "schemas/settings.py").read_text()
+    settings = set(re.findall(r'"((?:RELAY|SECRET_MANAGER)_[A-Z_]+|LOG_LEVEL|THREADS|GOOGLE_CLOUD_PROJECT)"', source))
+    settings |= {"APIFY_TOKEN", "APIFY_BASE_URL", "DATA_WORLD_TOKEN", "DATA_WORLD_BASE_URL"}
+    assert len(settings) == 15
+    assert settings <= settings_of_readme()
+
+
+def test_readme_names_every_direct_dependency() -> None:
+    for requirement in PROJECT["project"]["dependencies"]:
+        assert f"`{requirement.partition('==')[0]}`" in README
+
+
+def test_make_help_lists_the_targets() -> None:
+    output = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    targets = {line.split()[1] for line in output.splitlines()}
+    assert targets >= {"demo", "run", "check", "test", "lint", "unit", "lock", "openapi", "soak", "clean"}
+
+
+def test_security_md_names_existing_tests() -> None:
+    references = re.findall(r"`([\w/]*test_\w+\.py)(?:::(\w+))?`", (ROOT / "SECURITY.md").read_text())
+    assert len(references) > 20
+    for path, name in references:
+        assert f"def {name}" in (ROOT / "tests" / path).read_text(), f"{path}::{name}"

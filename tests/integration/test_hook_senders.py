@@ -1,0 +1,200 @@
+"""Tests of the senders of hooks: their authentication, their secrets, and the delivery IDs of their requests."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from deploy.local.cloud import ROOT, Cloud
+from deploy.local.signing import authentication
+from handlers.senders import SENDERS
+from tests.support.canary import secret
+from tests.support.hook_events import APIFY_UPDATE, HOOK_SECRET, apify_access, create_payload, running_with_hooks
+from tests.support.hooks import call, hook, store_secret, written
+from tests.support.relay import Launch, Relay, assert_problem, unique
+
+SIGNING_SECRET = secret("whsec_")
+BASIC_SENDERS = ("databricks", "azure-devops", "jenkins", "basic")
+
+
+def secret_for(sender: str) -> str:
+    """Return the secret of this sender's hook."""
+    if sender in BASIC_SENDERS:
+        return f"relay:{HOOK_SECRET}"
+    return SIGNING_SECRET if sender == "standard-webhooks" else HOOK_SECRET
+
+
+def wrong_secret_for(sender: str) -> str:
+    """Return another secret of the same form."""
+    if sender in BASIC_SENDERS:
+        return "relay:CANARY-wrong"
+    return secret("whsec_") if sender == "standard-webhooks" else "CANARY-wrong"
+
+
+@pytest.fixture(scope="module")
+def relay(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
+    """Run a function with a hook for each sender. Every secret is in Secret Manager."""
+    hooks = {
+        sender: hook(APIFY_UPDATE, sender=sender, secret=store_secret(cloud, secret_for(sender))) for sender in SENDERS
+    }
+    hooks["gitlab-signed"] = hook(APIFY_UPDATE, sender="gitlab", secret=store_secret(cloud, SIGNING_SECRET))
+    with running_with_hooks(cloud, tmp_path_factory.mktemp("hooks"), hooks) as started:
+        yield started
+
+
+# Authentication
+
+
+@pytest.mark.parametrize("sender", SENDERS)
+def test_sender_right_credential_is_accepted(relay: Relay, sender: str) -> None:
+    payload = create_payload(relay)
+    response = call(relay, sender, payload, sender=sender, secret=secret_for(sender))
+    assert response.status_code == 200, response.text
+    (result,) = response.json()["results"]
+    assert result == {"provider": "apify", "dataset": payload["dataset"], "status": 200, "body": result["body"]}
+    assert result["body"]["data"]["generalAccess"] == "RESTRICTED"
+    assert "urlSigningSecretKey" not in response.text
+    assert apify_access(relay, payload) == "RESTRICTED"
+    entry = relay.logged(response.headers["Relay-Delivery"])
+    assert (entry["sender"], entry["hook"], entry["outcome"]) == (sender, sender, "delivered")
+    assert (entry["provider"], entry["dataset"], entry["attempts"]) == ("apify", payload["dataset"], 1)
+
+
+@pytest.mark.parametrize("sender", SENDERS)
+def test_sender_wrong_credential_gets_the_same_401(relay: Relay, sender: str) -> None:
+    payload = create_payload(relay)
+    bodies = set()
+    for response in (
+        call(relay, sender, payload, sender=sender, secret=wrong_secret_for(sender)),
+        relay.send(json.dumps(payload), path=f"/hooks/{sender}"),
+        # The secret of native events is wrong for every hook.
+        call(relay, sender, payload, sender="token", secret=relay.cloud.relay_secret),
+    ):
+        bodies.add(json.dumps(assert_problem(response, 401, "unauthenticated")))
+        scheme = "Basic" if sender in BASIC_SENDERS else "Bearer"
+        assert response.headers["WWW-Authenticate"] == f'{scheme} realm="dataset-relay"'
+    assert len(bodies) == 1
+    assert apify_access(relay, payload) is None
+
+
+@pytest.mark.parametrize(
+    "sender", ["github", "bitbucket", "dbt", "fivetran", "circleci", "buildkite", "hookdeck", "standard-webhooks"]
+)
+def test_sender_signature_of_another_body_is_401(relay: Relay, sender: str) -> None:
+    payload = create_payload(relay)
+    body = json.dumps(payload).encode()
+    headers, _ = authentication(sender, secret_for(sender), body)
+    response = relay.send(body + b" ", path=f"/hooks/{sender}", headers=headers)
+    assert_problem(response, 401, "unauthenticated")
+    assert apify_access(relay, payload) is None
+
+
+def test_gitlab_with_a_signing_token_accepts_only_signatures(relay: Relay) -> None:
+    payload = create_payload(relay)
+    response = call(relay, "gitlab-signed", payload, sender="gitlab", secret=SIGNING_SECRET)
+    assert response.status_code == 200
+    assert response.headers["Relay-Delivery"].startswith("msg-")
+    plain = relay.send(b"{}", path="/hooks/gitlab-signed", headers={"X-Gitlab-Token": SIGNING_SECRET})
+    assert_problem(plain, 401, "unauthenticated")
+
+
+def test_sender_secret_in_the_url_is_not_logged(relay: Relay) -> None:
+    response = call(relay, "airbyte", create_payload(relay), sender="airbyte")
+    entry = relay.logged(response.headers["Relay-Delivery"])
+    assert entry["httpRequest"]["requestUrl"] == "/hooks/airbyte"
+    assert HOOK_SECRET not in relay.log_text()
+
+
+def test_sender_that_is_a_new_row_of_the_table_is_accepted(launch: Launch, tmp_path: Path) -> None:
+    relay = launch(
+        FUNCTION_SOURCE=str(ROOT / "tests/support/another_sender.py"),
+        RELAY_CONFIG=written(tmp_path, {"a": hook(APIFY_UPDATE, sender="some-pipeline")}),
+        HOOK_SECRET=HOOK_SECRET,
+        RELAY_DEADLINE_SECONDS="60",
+    )
+    payload = create_payload(relay, run=unique("run"))
+    body = json.dumps(payload).encode()
+    signature = authentication("github", HOOK_SECRET, body)[0]["X-Hub-Signature-256"].removeprefix("sha256=")
+    response = relay.send(body, path="/hooks/a", headers={"X-Some-Signature": f"hmac {signature}"})
+    assert response.status_code == 200
+    assert response.headers["Relay-Delivery"] == payload["run"]
+    without_prefix = relay.send(body, path="/hooks/a", headers={"X-Some-Signature": signature})
+    assert_problem(without_prefix, 401, "unauthenticated")
+
+
+# Delivery IDs
+
+
+def test_delivery_id_is_the_header_of_the_sender(relay: Relay) -> None:
+    run = unique("run")
+    response = call(relay, "github", create_payload(relay), sender="github", headers={"X-GitHub-Delivery": run})
+    assert response.headers["Relay-Delivery"] == run
+
+
+def test_delivery_id_is_the_field_of_the_sender(relay: Relay) -> None:
+    run = unique("wev_run")
+    response = call(relay, "dbt", create_payload(relay, eventId=run), sender="dbt")
+    assert response.headers["Relay-Delivery"] == run
+
+
+def test_delivery_id_of_a_sender_without_ids_is_the_webhook_id(relay: Relay) -> None:
+    run = unique("run")
+    response = call(relay, "airflow", create_payload(relay), sender="airflow", headers={"webhook-id": run})
+    assert response.headers["Relay-Delivery"] == run
+    response = call(relay, "airflow", create_payload(relay), sender="airflow")
+    assert uuid.UUID(response.headers["Relay-Delivery"])
+
+
+def test_delivery_id_of_an_unauthenticated_request_is_the_header(relay: Relay) -> None:
+    run = unique("run")
+    response = relay.send(b"{}", path="/hooks/github", headers={"X-GitHub-Delivery": run})
+    assert (response.status_code, response.headers["Relay-Delivery"]) == (401, run)
+
+
+# Secrets
+
+
+def test_hook_with_several_secrets_accepts_each(launch: Launch, own_cloud: Cloud, tmp_path: Path) -> None:
+    old, new = secret("old "), secret("new ")
+    names = [store_secret(own_cloud, old), store_secret(own_cloud, new), "missing"]
+    hooks = {"a": hook(APIFY_UPDATE, sender="github", secret=names)}
+    relay = launch(on=own_cloud, RELAY_CONFIG=written(tmp_path, hooks), RELAY_DEADLINE_SECONDS="60")
+    for accepted in (old, new):
+        assert call(relay, "a", create_payload(relay), sender="github", secret=accepted).status_code == 200
+    response = call(relay, "a", create_payload(relay), sender="github", secret="CANARY-wrong")
+    problem = assert_problem(response, 500, "secret-unusable")
+    assert "missing" not in json.dumps(problem)
+    assert "hook a: secret (3 of 3) is unavailable: Secret Manager returned NOT_FOUND." in relay.log_text()
+
+
+def test_hook_with_an_unreachable_secret_is_retryable(launch: Launch, own_cloud: Cloud, tmp_path: Path) -> None:
+    hooks = {"a": hook(APIFY_UPDATE, sender="github", secret=store_secret(own_cloud, HOOK_SECRET))}
+    relay = launch(on=own_cloud, RELAY_CONFIG=written(tmp_path, hooks), RELAY_DEADLINE_SECONDS="2")
+    own_cloud.secret_manager.refusals[""] = grpc.StatusCode.UNAVAILABLE
+    response = call(relay, "a", create_payload(relay), sender="github")
+    assert_problem(response, 503, "secret-unreachable", retryable=True)
+    assert response.headers["Retry-After"] == "5"
+
+
+def test_hook_with_a_secret_of_the_wrong_form_is_unusable(launch: Launch, tmp_path: Path) -> None:
+    hooks = {"a": hook(APIFY_UPDATE, sender="jenkins")}
+    relay = launch(RELAY_CONFIG=written(tmp_path, hooks), HOOK_SECRET="CANARY no colon")
+    credential, _ = authentication("jenkins", "CANARY no colon", b"{}")
+    assert_problem(relay.send(b"{}", path="/hooks/a", headers=credential), 500, "secret-unusable")
+    assert "hook a: secret is unusable: " in relay.log_text()
+
+
+def test_hook_with_allow_unauthenticated_accepts_every_request(launch: Launch, tmp_path: Path) -> None:
+    hooks = {"a": hook(APIFY_UPDATE, sender="github")}
+    relay = launch(
+        RELAY_CONFIG=written(tmp_path, hooks),
+        HOOK_SECRET=HOOK_SECRET,
+        RELAY_ALLOW_UNAUTHENTICATED="true",
+        RELAY_DEADLINE_SECONDS="60",
+    )
+    response = relay.send(json.dumps(create_payload(relay)), path="/hooks/a")
+    assert response.status_code == 200
+    assert "sender" not in relay.logged(response.headers["Relay-Delivery"])

@@ -1,0 +1,80 @@
+"""Tests of native events: one update of one dataset, from the event to the response."""
+
+import json
+
+from deploy.local.cloud import ROOT
+from tests.support.canary import secret
+from tests.support.relay import Launch, Relay, assert_problem, unique
+
+
+def test_native_event_for_apify_sends_put(relay: Relay) -> None:
+    dataset, name = relay.apify_dataset(), unique("products")
+    event = {
+        "provider": "apify",
+        "dataset": dataset,
+        "update": {"generalAccess": "ANYONE_WITH_NAME_CAN_READ", "name": name},
+    }
+    response = relay.post(event)
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == "application/json"
+    record = relay.cloud.apify.datasets[dataset]
+    assert record["name"] == name
+    assert record["generalAccess"] == "ANYONE_WITH_NAME_CAN_READ"
+    assert response.json()["data"] == {key: value for key, value in record.items() if key != "urlSigningSecretKey"}
+    (call,) = relay.cloud.apify.seen(f"/datasets/{dataset}")
+    assert (call.method, call.query) == ("PUT", "")
+    assert call.headers["authorization"] == f"Bearer {relay.cloud.apify_token}"
+    assert call.headers["content-type"] == "application/json"
+    assert call.body == json.dumps(event["update"], separators=(",", ":")).encode()
+
+
+def test_native_event_with_null_removes_the_name(relay: Relay) -> None:
+    name = unique("named")
+    dataset = relay.apify_dataset(name)
+    response = relay.post({"provider": "apify", "dataset": f"jane~{name}", "update": {"name": None}})
+    assert response.status_code == 200
+    assert relay.cloud.apify.datasets[dataset]["name"] is None
+    (call,) = relay.cloud.apify.seen(f"/datasets/jane~{name}")
+    assert call.body == b'{"name":null}'
+
+
+def test_native_event_for_data_world_sends_patch(relay: Relay) -> None:
+    dataset = relay.data_world_dataset()
+    update = {
+        "properties": {"z": 1, "a": {"ü": [1.5, None, True, -0.0, 10**25]}},
+        "title": "Products 💶",
+        "summary": "# Größe\n\n価格\u2028\n",
+        "files": [{"name": "a.csv", "labels": ["clean data"], "source": {"url": "https://example.com/a.csv"}}],
+        "tags": [],
+    }
+    response = relay.post({"provider": "data.world", "dataset": dataset, "update": update})
+    assert response.status_code == 200
+    assert response.json() == {"message": "Dataset successfully updated."}
+    (call,) = relay.cloud.data_world.seen(f"/datasets/{dataset}")
+    assert call.method == "PATCH"
+    assert call.headers["authorization"] == f"Bearer {relay.cloud.data_world_token}"
+    assert call.body == json.dumps(update, separators=(",", ":"), ensure_ascii=False).encode()
+    record = relay.cloud.data_world.datasets[dataset]
+    assert {key: record[key] for key in update} == update
+    assert record["visibility"] == "PRIVATE"
+
+
+def test_native_event_response_sets_no_cookie(relay: Relay) -> None:
+    response = relay.post(relay.apify_event())
+    assert response.status_code == 200
+    assert "Set-Cookie" not in response.headers
+
+
+def test_native_event_for_a_third_provider_is_accepted(launch: Launch) -> None:
+    # CONTRIBUTING.md promises that a new provider takes a module, a schema, and a line in the registry.
+    relay = launch(
+        FUNCTION_SOURCE=str(ROOT / "tests/support/third_provider.py"), SOME_HUB_TOKEN="env:T", T=secret("hub-")
+    )
+    event = {"provider": "some.hub", "dataset": "acme/products", "update": {"titel": "x"}}
+    problem = assert_problem(relay.post(event), 422, "invalid")
+    assert "did you mean title?" in problem["errors"]["update.titel"][0]
+    update = {"title": "x", "api_key": secret("key-")}
+    preview = relay.post({**event, "update": update}, path="/?dry_run=true").json()
+    assert preview["request"]["url"] == "https://hub.example/api/acme/products"
+    assert preview["request"]["body"] == {"title": "x", "api_key": "[redacted]"}
+    assert preview["token"] == "env:T"

@@ -1,0 +1,85 @@
+"""Tests of the routes, and of the order of the checks."""
+
+import json
+
+import pytest
+
+from tests.support.raw_http import connect, is_complete, receive_until_closed
+from tests.support.relay import JSON_TYPE, Launch, Relay, assert_problem
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/", "/health?x=1"])
+def test_health_returns_ok(relay: Relay, path: str) -> None:
+    response = relay.send(b"", method="GET", path=path)
+    assert (response.status_code, response.json()) == (200, {"status": "ok"})
+    assert response.headers["Relay-Delivery"]
+    assert relay.send(b"", method="HEAD", path=path).content == b""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/x",
+        "/health/x",
+        "/index.html",
+        "/deliveries",
+        "/hooks/a",
+        "/openapi.yaml",
+        "/robots.txt",
+        "/favicon.ico",
+        "/a%0Ab",
+        "/health%0A",
+        "/hooks/a%0D%0A/",
+        "/%2e%2e/",
+        "/health//",
+        "//health",
+        "//",
+        "/é",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
+def test_unknown_route_is_not_found(relay: Relay, path: str, method: str) -> None:
+    response = relay.send(b"{}" if method in ("POST", "PUT") else b"", method=method, path=path)
+    assert_problem(response, 404, "not-found")
+
+
+@pytest.mark.parametrize("path", [b"/x", b"/robots.txt"])
+def test_unknown_route_keeps_the_connection(relay: Relay, path: bytes) -> None:
+    # functions-framework itself handles /robots.txt, and calls the function outside of its usual route.
+    with connect(relay) as connection:
+        connection.sendall(b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % path)
+        received = b""
+        while not is_complete(received):
+            received += connection.recv(65536)
+        assert received.startswith(b"HTTP/1.1 404 ")
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert receive_until_closed(connection).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        *[(method, "/", "POST") for method in ("GET", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")],
+        *[(method, "/health", "GET, HEAD") for method in ("POST", "PUT", "OPTIONS")],
+        *[(method, "/openapi.json", "GET, HEAD") for method in ("POST", "DELETE", "OPTIONS")],
+    ],
+)
+def test_wrong_method_names_the_allowed_methods(relay: Relay, method: str, path: str, allow: str) -> None:
+    response = relay.send(b"", method=method, path=path)
+    assert_problem(response, 405, "method-not-allowed")
+    assert response.headers["Allow"] == allow
+
+
+def test_request_with_several_mistakes_gets_the_first_problem(launch: Launch) -> None:
+    relay = launch(RELAY_MAX_BODY_BYTES="1000")
+    large, text = b"x" * 1001, {"Content-Type": "text/plain"}
+    wrong = {"Content-Type": JSON_TYPE, "Authorization": "Bearer no"}
+    right = {"Content-Type": JSON_TYPE, **relay.bearer}
+    event = json.dumps({"provider": "apify", "dataset": "", "update": {}})
+    assert relay.send(large, path="/x", headers=text).status_code == 404
+    assert relay.send(large, method="PUT", headers=text).status_code == 405
+    assert relay.send(large, headers=text).status_code == 413
+    assert relay.send(b"not json", headers=text).status_code == 415
+    assert relay.send(b"not json", headers=wrong).status_code == 401
+    assert relay.send(b"not json", path="/?dry_run=x", headers=right).status_code == 400
+    assert relay.send(event, path="/?dry_run=x", headers=right).status_code == 422

@@ -1,0 +1,168 @@
+"""The official client of Secret Manager against a gRPC server on this machine."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from deploy.local.cloud import free_port
+from deploy.local.secret_manager import SecretManager as Server
+from handlers.deadline import Deadline
+from handlers.secret_store.google import SecretManager
+from handlers.secret_store.store import Secret, SecretStore, create_fetchers
+from schemas.problem import SecretUnreachableError, SecretUnusableError
+from schemas.secret_reference import SecretReference
+
+NAME = "projects/p/secrets/token"
+LATEST = SecretReference("manager", f"{NAME}/versions/latest", "APIFY_TOKEN")
+#: Long enough for every fetch here, in seconds.
+LONG = 30.0
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    started = Server().start()
+    started.add_version(NAME, "CANARY-first\n")
+    yield started
+    started.stop()
+
+
+def fetch(server: Server, reference: SecretReference = LATEST, seconds: float = LONG) -> tuple[bytes, str]:
+    return SecretManager(server.address).fetch(reference, seconds)
+
+
+def reference_of(name: str) -> SecretReference:
+    return SecretReference("manager", f"projects/p/secrets/{name}/versions/latest", "RELAY_SECRET")
+
+
+def test_fetch_latest_version_returns_bytes_and_version(server: Server) -> None:
+    assert fetch(server) == (b"CANARY-first\n", f"{NAME}/versions/1")
+    server.add_version(NAME, b"CANARY-second\r\n")
+    assert fetch(server) == (b"CANARY-second\r\n", f"{NAME}/versions/2")
+    assert fetch(server, SecretReference("manager", f"{NAME}/versions/1")) == (b"CANARY-first\n", f"{NAME}/versions/1")
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.INVALID_ARGUMENT,
+    ],
+)
+def test_fetch_permanent_error_raises_unusable_without_retries(server: Server, status: grpc.StatusCode) -> None:
+    server.refusals[""] = status
+    with pytest.raises(SecretUnusableError, match=f"APIFY_TOKEN is unavailable: Secret Manager returned {status.name}"):
+        fetch(server)
+    assert len(server.accesses) == 1
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.ABORTED,
+    ],
+)
+def test_fetch_transient_error_raises_unreachable(server: Server, status: grpc.StatusCode) -> None:
+    server.refusals[""] = status
+    with pytest.raises(SecretUnreachableError, match="APIFY_TOKEN is unavailable: Secret Manager is unreachable"):
+        fetch(server, seconds=0.2)
+
+
+def test_fetch_transient_error_is_retried(server: Server) -> None:
+    server.refusals[""] = grpc.StatusCode.UNAVAILABLE
+
+    def recover() -> None:
+        while len(server.accesses) < 2:
+            over.wait(0.001)
+        server.refusals.clear()
+
+    over = threading.Event()
+    recovery = threading.Thread(target=recover, daemon=True)
+    recovery.start()
+    assert fetch(server)[0] == b"CANARY-first\n"
+    recovery.join(LONG)
+    assert len(server.accesses) > 2
+
+
+def test_fetch_no_server_raises_unreachable() -> None:
+    with pytest.raises(SecretUnreachableError, match="Secret Manager is unreachable"):
+        SecretManager(f"127.0.0.1:{free_port()}").fetch(LATEST, 0.5)
+
+
+def test_fetch_hanging_server_raises_unreachable(server: Server) -> None:
+    server.delay = 2.0
+    with pytest.raises(SecretUnreachableError, match="Secret Manager is unreachable"):
+        fetch(server, seconds=0.2)
+
+
+def test_fetch_changed_bytes_raise_unusable(server: Server) -> None:
+    server.damaged.add(NAME)
+    with pytest.raises(SecretUnusableError, match="checksum") as caught:
+        fetch(server)
+    assert "CANARY" not in str(caught.value)
+
+
+def test_fetch_without_credentials_raises_unusable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "missing.json"))
+    with pytest.raises(SecretUnusableError, match="no usable Google credentials"):
+        SecretManager(None).fetch(LATEST, LONG)
+
+
+def test_fetch_concurrent_callers_share_one_client(server: Server) -> None:
+    manager = SecretManager(server.address)
+    threads = [threading.Thread(target=manager.fetch, args=(LATEST, LONG)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LONG)
+    assert len(server.accesses) == 8
+
+
+# The store with the real client
+
+
+@pytest.fixture
+def store(server: Server) -> SecretStore:
+    return SecretStore(create_fetchers({}, server.address), 300)
+
+
+def test_store_caches_the_version(server: Server, store: SecretStore) -> None:
+    for _ in range(5):
+        assert store.get(LATEST, Deadline.after(LONG)) == Secret("CANARY-first", f"{NAME}/versions/1")
+    assert len(server.accesses) == 1
+
+
+def test_store_refresh_fetches_the_new_version(server: Server, store: SecretStore) -> None:
+    first = store.get(LATEST, Deadline.after(LONG))
+    server.add_version(NAME, "CANARY-second")
+    assert store.refresh(LATEST, first, Deadline.after(LONG)) == Secret("CANARY-second", f"{NAME}/versions/2")
+    assert store.get(LATEST, Deadline.after(LONG)).text == "CANARY-second"
+    assert len(server.accesses) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("missing", "is unavailable: Secret Manager returned NOT_FOUND."),
+        ("destroyed", "is unavailable: Secret Manager returned FAILED_PRECONDITION."),
+        ("empty", "is empty."),
+        ("binary", "is damaged: a secret must be UTF-8 text."),
+    ],
+)
+def test_store_unusable_version_raises(server: Server, store: SecretStore, name: str, message: str) -> None:
+    server.secrets["projects/p/secrets/destroyed"] = [None]
+    server.add_version("projects/p/secrets/empty", "\n")
+    server.add_version("projects/p/secrets/binary", b"\xff\xfe")
+    with pytest.raises(SecretUnusableError) as caught:
+        store.get(reference_of(name), Deadline.after(LONG))
+    assert str(caught.value) == f"RELAY_SECRET {message}"

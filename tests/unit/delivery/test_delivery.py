@@ -1,0 +1,205 @@
+"""Tests of a delivery, with a client that returns prepared outcomes."""
+
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+import requests
+
+from handlers.deadline import Deadline
+from handlers.delivery.delivery import Delivery, DeliveryContext
+from handlers.delivery.http_client import NotSentError
+from handlers.providers import PROVIDERS
+from handlers.providers.base import Request, Response
+from handlers.secret_store.store import SecretStore
+from schemas.event import Update
+from schemas.secret_reference import ReferenceParser
+from schemas.settings import read_settings
+from schemas.strict_json import JSON
+
+RENAME = Update("apify", "jane~old", {"name": "new"})
+DATASET: JSON = {"data": {"name": "new"}}
+MISSING = Response(404, {"error": {"type": "record-not-found", "message": "Dataset was not found"}})
+
+
+@dataclass
+class Client:
+    """A client that returns, or raises, the given outcomes in order."""
+
+    outcomes: list[Response | requests.RequestException]
+    sent: list[tuple[Request, str]] = field(default_factory=list)
+
+    def send(self, _provider: str, request: Request, token: str, _deadline: Deadline) -> Response:
+        self.sent.append((request, token))
+        outcome = self.outcomes.pop(0)
+        if isinstance(outcome, requests.RequestException):
+            raise outcome
+        return outcome
+
+
+@pytest.fixture(autouse=True)
+def _no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("handlers.delivery.delivery.random.random", lambda: 0.0)
+
+
+def create(
+    client: Client,
+    update: Update = RENAME,
+    *,
+    tokens: Iterable[str] = (),
+    environ: Mapping[str, str] | None = None,
+) -> Delivery:
+    variables = {"APIFY_TOKEN": "env:A", "A": "token-CANARY", "RELAY_PROVIDER_CONCURRENCY": "1", **(environ or {})}
+    base_urls = {name: provider.base_url for name, provider in PROVIDERS.items()}
+    remaining_tokens = iter(tokens)
+    settings, _ = read_settings(variables, base_urls, ReferenceParser(variables), default_threads=4)
+
+    def fetch(reference: Any, _seconds: float) -> tuple[bytes, str]:
+        return next(remaining_tokens, variables[reference.name]).encode(), str(reference)
+
+    context = DeliveryContext(
+        settings,
+        PROVIDERS,
+        SecretStore({"env": fetch}, settings.secret_ttl_seconds),
+        cast(Any, client),
+        {name: threading.BoundedSemaphore(1) for name in PROVIDERS},
+    )
+    return Delivery(update, Deadline.after(60), context)
+
+
+def test_run_success_sets_response() -> None:
+    client = Client([Response(200, DATASET)])
+    delivery = create(client)
+    delivery.run()
+    assert (delivery.response, delivery.problem, delivery.fault) == (Response(200, DATASET), None, None)
+    assert (delivery.attempts, delivery.upstream_status) == (1, 200)
+    assert client.sent == [
+        (Request("PUT", "https://api.apify.com/v2/datasets/jane~old", {"name": "new"}), "token-CANARY")
+    ]
+    assert [token.text for token in delivery.tokens] == ["token-CANARY"]
+
+
+def test_run_transient_failures_are_retried() -> None:
+    broken = requests.exceptions.ConnectionError()
+    delivery = create(Client([Response(503), NotSentError("timeout"), broken, Response(200, DATASET)]))
+    delivery.run()
+    assert (delivery.response, delivery.attempts) == (Response(200, DATASET), 4)
+
+
+def test_run_permanent_failure_sets_problem() -> None:
+    delivery = create(Client([Response(400, {"error": {"message": "No."}})]))
+    delivery.run()
+    assert delivery.response is None
+    assert delivery.problem is not None
+    assert (delivery.problem.status, delivery.problem.detail) == (400, "Apify returned 400: No.")
+    assert (delivery.attempts, delivery.upstream_status) == (1, 400)
+
+
+class ShortDeadline:
+    """A deadline that leaves no time for a second attempt."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def remaining(self) -> float:
+        return 0.1 if self._client.sent else 60.0
+
+
+@pytest.mark.parametrize(
+    ("status", "name", "shown"),
+    [(429, "upstream-rate-limited", 429), (408, "upstream-failed", 502), (503, "upstream-failed", 502)],
+)
+def test_run_deadline_leaves_no_time_for_a_retry(status: int, name: str, shown: int) -> None:
+    client = Client([Response(status)])
+    delivery = create(client)
+    delivery._deadline = cast(Deadline, ShortDeadline(client))
+    delivery.run()
+    assert delivery.problem is not None
+    assert (delivery.problem.name, delivery.problem.status, delivery.attempts) == (name, shown, 1)
+    assert delivery.problem.headers == {}
+
+
+def test_run_refused_token_is_fetched_again_once() -> None:
+    client = Client([Response(401), Response(200, DATASET)])
+    delivery = create(client, tokens=["old-CANARY", "new-CANARY"])
+    delivery.run()
+    assert delivery.response == Response(200, DATASET)
+    assert [token for _, token in client.sent] == ["old-CANARY", "new-CANARY"]
+    assert [token.text for token in delivery.tokens] == ["old-CANARY", "new-CANARY"]
+
+
+def test_run_refused_token_that_has_not_changed_is_not_sent_again() -> None:
+    client = Client([Response(403)])
+    delivery = create(client)
+    delivery.run()
+    assert delivery.problem is not None
+    assert (delivery.problem.name, len(client.sent)) == ("upstream-denied", 1)
+
+
+def test_run_full_bulkhead_sets_busy_problem() -> None:
+    delivery = create(Client([]))
+    bulkhead = delivery._context.bulkheads["apify"]
+    with bulkhead:
+        delivery.run()
+    assert delivery.problem is not None
+    assert (delivery.problem.name, delivery.attempts) == ("busy", 0)
+    assert bulkhead.acquire(blocking=False)
+
+
+def test_run_damaged_token_sets_problem_without_its_text() -> None:
+    delivery = create(Client([]), environ={"A": "two CANARY words"})
+    delivery.run()
+    assert delivery.problem is not None
+    assert delivery.problem.name == "secret-unusable"
+    assert "CANARY" not in str(delivery.problem)
+
+
+def test_run_unforeseen_exception_is_a_fault() -> None:
+    delivery = create(Client([]))
+    delivery.run()
+    assert isinstance(delivery.fault, IndexError)
+    assert delivery.problem is not None
+    assert delivery.problem.name == "internal-error"
+
+
+def test_run_lost_rename_is_confirmed() -> None:
+    client = Client([Response(500), MISSING, Response(200, DATASET)])
+    delivery = create(client)
+    delivery.run()
+    assert delivery.response == Response(200, DATASET)
+    assert client.sent[-1][0] == Request("GET", "https://api.apify.com/v2/datasets/jane~new")
+    assert (delivery.attempts, delivery.upstream_status) == (2, 200)
+
+
+@pytest.mark.parametrize("confirmation", [Response(200, {"data": {"name": "other"}}), Response(404), Response(403)])
+def test_run_unconfirmed_rename_is_the_404(confirmation: Response) -> None:
+    delivery = create(Client([Response(500), MISSING, confirmation]))
+    delivery.run()
+    assert delivery.problem is not None
+    assert delivery.problem.status == 404
+    assert delivery.problem.detail.endswith("An earlier attempt had an unknown outcome: it may have succeeded.")
+    assert (delivery.attempts, delivery.upstream_status) == (2, 404)
+
+
+def test_run_404_of_the_first_attempt_is_not_confirmed() -> None:
+    delivery = create(Client([MISSING]))
+    delivery.run()
+    assert delivery.problem is not None
+    assert delivery.problem.detail == "Apify returned 404: Dataset was not found"
+
+
+def test_preview_sends_nothing() -> None:
+    client = Client([])
+    delivery = create(client)
+    delivery.preview()
+    assert delivery.request == Request("PUT", "https://api.apify.com/v2/datasets/jane~old", {"name": "new"})
+    assert (client.sent, delivery.problem) == ([], None)
+
+
+def test_missing_token_message_names_the_variable() -> None:
+    context = create(Client([]))._context
+    assert context.missing_token_message(RENAME) is None
+    message = context.missing_token_message(Update("data.world", "acme/products", {}))
+    assert message == "This function has no token for data.world: DATA_WORLD_TOKEN is not set."

@@ -1,0 +1,67 @@
+"""Tests of handlers.hooks.config."""
+
+from pathlib import Path
+
+import pytest
+
+from handlers.hooks import Config
+from schemas.event import Update
+from schemas.secret_reference import ReferenceParser
+from schemas.settings import read_settings
+from tests.support.configuration import SCHEMAS, load_hooks
+from tests.support.hooks import hook, update
+
+APIFY = update("apify", "abc", {"name": None})
+ALLOW = Config(allow=("apify:jane~*", "data.world:acme/*"))
+
+
+@pytest.mark.parametrize(
+    ("provider", "dataset", "expected"),
+    [
+        ("apify", "jane~products", True),
+        ("apify", "jane~", True),
+        ("apify", "janet~products", False),
+        ("apify", "Jane~products", False),
+        ("apify", "WkzbQMuFYuamGv3YF", False),
+        ("data.world", "acme/products", True),
+        ("data.world", "acme-x/products", False),
+        ("data.world", "jane~x", False),
+    ],
+)
+def test_allows_dataset_matches_patterns(provider: str, dataset: str, expected: bool) -> None:
+    requested = Update(provider, dataset, {})
+    assert ALLOW.allows(requested) is expected
+    assert Config().allows(requested)
+    assert not Config(allow=()).allows(requested)
+
+
+def test_notes_probable_mistakes_name_hook_and_path(tmp_path: Path) -> None:
+    first = update(
+        "data.world", "acme/products", {"title": "event.run.id", "summary": "${{ event.x }}", "tags": ["an event"]}
+    )
+    second = update("data.world", "acme/products", {"title": "{{ headers.authorization }}"})
+    config = load_hooks(tmp_path, a=hook(first), b=hook(second, when="headers['x-gitlab-token'] == 'x'"))
+    assert config.notes({"x-gitlab-token", "authorization"}) == [
+        "hook a: updates.0.update.summary has a $ before {{, which becomes a part of the text.",
+        "hook a: updates.0.update.title is a text and not a template. Did you mean {{ event.… }}?",
+        "hook b: when uses the header x-gitlab-token, which templates can't see.",
+        "hook b: updates.0.update.title uses the header authorization, which templates can't see.",
+    ]
+
+
+def test_warnings_update_without_token_names_variable(tmp_path: Path) -> None:
+    settings, _ = read_settings(
+        {"APIFY_TOKEN": "env:T", "T": "CANARY-token"},
+        dict.fromkeys(SCHEMAS, "https://x.example"),
+        ReferenceParser(None),
+        default_threads=1,
+    )
+    body = {"title": "x"}
+    hooks = hook(
+        update("data.world", "acme/products", body),
+        APIFY,
+        update("data.world", "acme/products", body, token="own-token"),
+    )
+    assert load_hooks(tmp_path, a=hooks).warnings(settings) == [
+        "DATA_WORLD_TOKEN isn't set. Number of updates of hooks without a token: 1, such as hook a: updates.0."
+    ]

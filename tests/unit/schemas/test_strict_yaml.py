@@ -1,0 +1,136 @@
+"""Tests of schemas.strict_yaml."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.strict_yaml import parse
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("a: 2026-11-22", "2026-11-22"),
+        ("a: no", "no"),
+        ("a: on", "on"),
+        ("a: 0123", "0123"),
+        ("a: 0x1F", "0x1F"),
+        ("a: 1_000", "1_000"),
+        ("a: 1:30", "1:30"),
+        ("a: .nan", ".nan"),
+        ("a: .inf", ".inf"),
+        ("a: =", "="),
+        ("a: 'true'", "true"),
+        ("a: !!str 12", "12"),
+        ("a: true", True),
+        ("a: False", False),
+        ("a: null", None),
+        ("a: ~", None),
+        ("a:", None),
+        ("a: 12", 12),
+        ("a: -7", -7),
+        ("a: 1.5", 1.5),
+        ("a: 1e3", 1000.0),
+        ("a: 0", 0),
+        ("a: [x, {b: 1}]", ["x", {"b": 1}]),
+        ("a: |\n  one\n  two\n", "one\ntwo\n"),
+        ("a: >-\n  one\n  two\n", "one two"),
+        ("a: &x [1]\n", [1]),
+        ('a: "\\ud83d\\ude00"', "😀"),
+    ],
+)
+def test_parse_scalar_returns_core_schema_value(text: str, value: Any) -> None:
+    document, errors = parse(text)
+    assert errors == {}
+    assert document == {"a": value}
+    assert isinstance(document, dict)
+    assert type(document["a"]) is type(value)
+
+
+@pytest.mark.parametrize("text", ["", "# only a comment\n", "---\n"])
+def test_parse_empty_document_returns_none(text: str) -> None:
+    assert parse(text) == (None, {})
+
+
+def test_parse_alias_returns_value_of_anchor() -> None:
+    assert parse("a: &x {b: [1]}\nc: *x\n") == ({"a": {"b": [1]}, "c": {"b": [1]}}, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "message"),
+    [
+        ("a: 1\nb: 2\na: 3", "a", "Is a duplicate key (line 3)."),
+        ("a: {b: 1, b: 2}", "a.b", "Is a duplicate key (line 1)."),
+        ("a:\n  - {b: 1}\n  - {c: 1, 'c': 2}", "a.1.c", "Is a duplicate key (line 3)."),
+        ("1: x", "", "Has a key that is not a string; put the key in quotes (line 1)."),
+        ("? [a]\n: x", "", "Has a key that is not a string; put the key in quotes (line 1)."),
+        ("a: !!python/object/apply:os.system [x]", "a", "remove the tag (line 1)."),
+        ("a: !!binary aGk=", "a", "remove the tag (line 1)."),
+        ("a: !!int x", "a", "remove the tag (line 1)."),
+        ("a: !mine x", "a", 'Has the unsupported tag "!mine"; remove the tag (line 1).'),
+        ("a: !mine {}", "a", 'Has the unsupported tag "!mine"; remove the tag (line 1).'),
+        ("a: " + "9" * 400, "a", "Is a number that is out of range (line 1)."),
+        ("a: 1e999", "a", "Is a number that is out of range (line 1)."),
+        ('a: "\\ud800"', "a", "Contains a lone surrogate, which is no character (line 1)."),
+        ("a: [", "", "Is not YAML: expected the node content, but found '<stream end>' (line 1, column 5)."),
+        ("a: {{ event.x }}", "a", "A value that begins with {{ must be in quotes (line 1)."),
+        ("a: {{ event.x }}-b", "", "Put the whole of a value that begins with a quote or with {{ in quotes."),
+        ("a: 'x' y", "", "Put the whole of a value that begins with a quote or with {{ in quotes."),
+        ("a:\n\tb: 1", "", "Indent with spaces, not with tabs."),
+        ("a: b: c", "", "allowed here (line 1, column 5). Put a value that contains ': ' in quotes."),
+        ("a: 1\n---\nb: 2", "", "(line 2, column 1). Put everything into one document."),
+        ("a: *x", "", "Is not YAML: found undefined alias 'x' (line 1, column 4)."),
+        ("a: \x01", "", "Is not YAML: the file contains a character that YAML doesn't allow."),
+        ("a: " + "[" * 5000, "", "Is nested deeper than 64 levels."),
+    ],
+)
+def test_parse_mistake_returns_error_with_path_and_line(text: str, path: str, message: str) -> None:
+    _, errors = parse(text)
+    assert list(errors) == [path]
+    assert errors[path][0].endswith(message)
+
+
+def test_parse_several_mistakes_returns_all_errors() -> None:
+    _, errors = parse("a: {b: 1, b: 2}\nc: !mine x\n1: x\n")
+    assert list(errors) == ["a.b", "c", ""]
+
+
+@pytest.mark.parametrize(("levels", "is_valid"), [(63, True), (64, False)])
+def test_parse_max_depth_includes_the_outermost_object(levels: int, is_valid: bool) -> None:
+    _, errors = parse("a: " + "[" * levels + "]" * levels)
+    assert (errors == {}) is is_valid
+
+
+def test_parse_recursive_alias_returns_depth_error() -> None:
+    _, errors = parse("a: &x [*x]")
+    ((message,),) = errors.values()
+    assert message == "Is nested deeper than 64 levels (line 1)."
+
+
+def test_parse_exponential_aliases_returns_error() -> None:
+    text = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
+    text += "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 12))
+    _, errors = parse(text)
+    assert errors == {"": ["Has more than 100000 values. An alias counts as the values that it stands for."]}
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.text("abz019-_:.{}#!&*'\" \n~", max_size=12),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abz-", min_size=1), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.text("abz-", min_size=1, max_size=5), VALUES, max_size=4))
+def test_parse_json_returns_same_value(value: dict[str, Any]) -> None:
+    # JSON is a subset of YAML, except that PyYAML limits the length of a key.
+    assert parse(json.dumps(value)) == (value, {})
+
+
+@given(st.text("ab:-[]{}#&*!|>'\"%@`,?\n 019.~\t\\", max_size=60))
+def test_parse_any_text_returns_json_value(text: str) -> None:
+    value, _ = parse(text)
+    json.dumps(value, allow_nan=False)
