@@ -51,7 +51,7 @@ imports: .venv/dev
 	@$(BIN)/lint-imports --no-logo
 
 unit: .venv/dev  ## run the unit tests
-	@$(BIN)/pytest -n 2 --dist loadfile tests/unit $(PYTEST_ARGS)
+	@$(BIN)/pytest -n 2 --dist worksteal tests/unit $(PYTEST_ARGS)
 
 lock: .venv/dev  ## compile the requirements files from pyproject.toml
 	$(COMPILE) pyproject.toml -o requirements.txt

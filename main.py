@@ -1,6 +1,6 @@
 """Dataset Relay: a webhook function that updates a dataset's record when a data pipeline finishes.
 
-This module assembles the parts, and it is the only module that reads the environment.
+This module assembles the parts, and is the only module that reads the settings from the environment. The command
 `python main.py check` checks relay.yaml instead of serving requests.
 """
 
@@ -32,8 +32,8 @@ _OPENAPI_FILE = "deploy/openapi.json"
 def load_configuration(environ: Mapping[str, str], *, check_only: bool = False) -> tuple[Settings, Config, list[str]]:
     """Return the settings, the content of relay.yaml, and warnings about both, without using the network.
 
-    With `check_only`, the function will run in another environment: the variables of secret references don't have to
-    be set in `environ`.
+    With `check_only`, the variables of secret references don't have to be set in `environ`, because the function will
+    run in another environment.
 
     Raises:
         SettingsError: A setting is invalid.
@@ -45,7 +45,7 @@ def load_configuration(environ: Mapping[str, str], *, check_only: bool = False) 
         environ,
         {name: provider.base_url for name, provider in PROVIDERS.items()},
         references,
-        # The default of functions-framework for THREADS.
+        # The default of THREADS in functions_framework/_http/gunicorn.py.
         default_threads=(os.cpu_count() or 1) * 4,
     )
     config = loader.load(
@@ -70,7 +70,7 @@ def build(environ: Mapping[str, str]) -> Relay:
     logs.configure(settings.log_level)
     openapi = _read_openapi()
     if openapi is None:
-        warnings.append(f"{_OPENAPI_FILE} can't be read, so that GET /openapi.json returns 404.")
+        warnings.append(f"{_OPENAPI_FILE} can't be read, so GET /openapi.json returns 404.")
     for warning in warnings:
         logs.LOGGER.warning("%s", warning)
     fetchers = create_fetchers(environ, settings.secret_manager_emulator)
@@ -79,7 +79,7 @@ def build(environ: Mapping[str, str]) -> Relay:
 
 
 def _read_openapi() -> bytes | None:
-    """Return the OpenAPI document, or None if it can't be read: its absence must not stop updates."""
+    """Return the OpenAPI document, or None if the file can't be read. A missing document must not stop updates."""
     try:
         return (_FOLDER / _OPENAPI_FILE).read_bytes()
     except OSError:

@@ -49,25 +49,25 @@ from schemas.secret_reference import SecretReference
 from schemas.strict_json import JSON, parse_object
 
 _READ_METHODS = ("GET", "HEAD")
-# A megabyte of body costs 8 MB of memory on its way (measured): 32 large bodies fit into an instance, one per thread
-# would not.
+# A body takes eight times its size in memory while the function processes the event (measured). An instance has enough
+# memory for 32 large bodies, but not for one large body per thread.
 _MAX_LARGE_BODIES = 32
 
 Endpoint: TypeAlias = Callable[[InboundRequest, RequestLog], Response]
 
 
 class Relay:
-    """The function: it returns a response to every request, and writes a log line about every request."""
+    """The function, which returns a response to every request, and writes a log line about every request."""
 
     def __init__(self, config: Config, context: DeliveryContext, openapi: bytes | None) -> None:
-        """Create the function; `openapi` is the OpenAPI document, if there is one."""
+        """Create the function. `openapi` is the OpenAPI document, or None if the document is unavailable."""
         self._config = config
         self._context = context
         self._settings = context.settings
         self._schemas = {name: provider.event_schema for name, provider in context.providers.items()}
         self._watchdog = ConnectionWatchdog(self._settings.deadline_seconds)
         self._large_bodies = threading.BoundedSemaphore(_MAX_LARGE_BODIES)
-        # The endpoint and the methods of each path, without a slash at the end.
+        # The endpoint and the allowed methods of each path. The paths have no trailing slash.
         self._routes: dict[str, tuple[Endpoint, tuple[str, ...]]] = {
             "": (self._native_event, ("POST",)),
             "/health": (_health, _READ_METHODS),
@@ -101,11 +101,11 @@ class Relay:
         return response
 
     def _route(self, inbound: InboundRequest) -> Endpoint:
-        """Return the endpoint of a request. A slash at the end of the path makes no difference.
+        """Return the endpoint of a request. A trailing slash in the path makes no difference.
 
         Raises:
             UnknownRouteError: The path does not exist.
-            MethodNotAllowedError: The path exists, but not for this method.
+            MethodNotAllowedError: The path exists, but does not support the method.
         """
         route = self._routes.get(inbound.path.removesuffix("/"))
         if route is None:
@@ -117,7 +117,7 @@ class Relay:
         return endpoint
 
     def _native_event(self, inbound: InboundRequest, log: RequestLog) -> Response:
-        """Carry out a native event: one update, written by the sender."""
+        """Carry out the one update that a native event contains."""
         with self._received(inbound) as (body, deadline):
             inbound.check_content_encoding()
             inbound.check_json_media_type()
@@ -127,8 +127,8 @@ class Relay:
             log.provider, log.dataset = update.provider, update.dataset
             if not self._config.allows(update):
                 raise NotAllowedError(
-                    f"Native events must not update {update.provider}:{update.dataset}. "
-                    "The datasets that they may update are in events.allow of relay.yaml."
+                    f"relay.yaml does not allow native events to update {update.provider}:{update.dataset}. "
+                    "To allow such updates, add the dataset to events.allow."
                 )
             if message := self._context.missing_token_message(update):
                 raise InvalidEventError(message, errors={"provider": [message]})
@@ -142,12 +142,12 @@ class Relay:
         return empty_response(response.status) if response.is_empty else json_response(response.status, response.body)
 
     def _read_native_event(self, inbound: InboundRequest, payload: dict[str, JSON]) -> Update:
-        # The ID of the event names the delivery, also if the event breaks a rule.
-        _take_delivery_id(inbound, payload)
+        # The ID of the event names the delivery even if the event breaks a rule.
+        _set_delivery_id(inbound, payload)
         if inbound.request.mimetype == CLOUD_EVENT:
             payload = cloud_event.from_structured(payload)
         elif attributes := cloud_event.binary_attributes(inbound.headers):
-            _take_delivery_id(inbound, attributes)
+            _set_delivery_id(inbound, attributes)
             payload = cloud_event.from_binary(attributes, payload)
         return read_event(payload, self._schemas)
 
@@ -203,7 +203,7 @@ class Relay:
 
     @contextmanager
     def _received(self, inbound: InboundRequest) -> Iterator[tuple[bytes, Deadline]]:
-        """Provide the body of a request, and the deadline, which starts when the body has arrived.
+        """Provide the body of a request and the deadline, which counts from the arrival of the body.
 
         A large body occupies one of the instance's slots for large bodies until the end of the `with` statement.
 
@@ -213,7 +213,10 @@ class Relay:
         """
         has_slot = inbound.may_be_large and self._large_bodies.acquire(blocking=False)
         if inbound.may_be_large and not has_slot:
-            raise BusyError(f"{_MAX_LARGE_BODIES} large bodies are in progress. Send the event again later.")
+            raise BusyError(
+                f"{_MAX_LARGE_BODIES} large bodies are in progress, which is the limit of this instance. "
+                "Send the event again later."
+            )
         try:
             body = inbound.read_body(self._settings.max_body_bytes, self._watchdog)
             yield body, Deadline.after(self._settings.deadline_seconds)
@@ -238,7 +241,7 @@ class Relay:
         log.sender = authenticate(expected, signed, secrets, LOGGER.error)
 
 
-def _take_delivery_id(inbound: InboundRequest, attributes: dict[str, JSON]) -> None:
+def _set_delivery_id(inbound: InboundRequest, attributes: dict[str, JSON]) -> None:
     event_id = attributes.get("id")
     inbound.delivery_id = printable_id(event_id if isinstance(event_id, str) else None) or inbound.delivery_id
 

@@ -1,7 +1,7 @@
-"""The command `python main.py check`: check relay.yaml as a start does, or try a hook with a payload.
+"""The command `python main.py check`: check relay.yaml as the function does at startup, or try a hook with a payload.
 
-The command sends nothing and fetches nothing. The function will run in another environment, so that the command doesn't
-check the existence of secrets.
+The command sends no request and fetches no secret. The command doesn't check that the secrets exist, because the
+function will run in another environment.
 """
 
 import argparse
@@ -38,9 +38,9 @@ def main(
     parser = _parser()
     options = parser.parse_args(arguments)
     if (options.hook is None) is not (options.payload is None) or (options.header and options.hook is None):
-        parser.error("--hook and --payload need each other, and --header needs both.")
+        parser.error("Use --hook and --payload together, and use --header only with both.")
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A payload can contain characters that the terminal doesn't have.
+        # A payload can contain characters that the encoding of the terminal doesn't support.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         settings, config = load()
@@ -62,8 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("main.py", description="Dataset Relay. The function itself runs in a server.")
     commands = parser.add_subparsers(required=True, metavar="check")
     check = commands.add_parser("check", help="check relay.yaml, or try a hook with a payload", description=__doc__)
-    check.add_argument("--hook", metavar="NAME", help="print the updates that this hook makes of a payload")
-    check.add_argument("--payload", metavar="FILE", help="the payload as JSON; - reads the standard input")
+    check.add_argument("--hook", metavar="NAME", help="print the updates that this hook derives from a payload")
+    check.add_argument("--payload", metavar="FILE", help="the file with the JSON payload, or - for the standard input")
     check.add_argument("--header", metavar="'K: V'", action="append", default=[], help="a header of the request")
     return parser
 
@@ -82,7 +82,7 @@ def _print_overview(file: str, config: Config) -> None:
 def _try_hook(
     options: argparse.Namespace, settings: Settings, config: Config, providers: Mapping[str, Provider]
 ) -> None:
-    """Print the requests for the updates that a hook makes of a payload.
+    """Print the requests for the updates that a hook derives from a payload.
 
     Raises:
         _CommandError: The options are wrong, or the hook fails on the payload.
@@ -102,17 +102,17 @@ def _try_hook(
         print(f"Ignored. {result.reason}")
         return
     delivery = delivery_id(SENDERS[hook.sender.name], headers, payload)
-    print(f"Delivery: {delivery or 'the sender has no ID, so that each delivery gets a new UUID'}")
+    print(f"Delivery: {delivery or 'the sender provides no ID, so each delivery gets a new UUID'}")
     _print_requests(result, settings, providers)
 
 
 def _print_requests(updates: Sequence[Update], settings: Settings, providers: Mapping[str, Provider]) -> None:
     masked = [mask(providers[update.provider].update_schema, update.body) for update in updates]
-    # A credential of one update is a credential in the other updates, too.
+    # A credential in one update is also a credential in the other updates.
     redactor = Redactor((), {credential for update in masked for credential in update.credentials})
-    for position, (update, shown) in enumerate(zip(updates, masked, strict=True)):
+    for position, (update, masked_update) in enumerate(zip(updates, masked, strict=True)):
         request = providers[update.provider].update_request(settings.providers[update.provider].base_url, update)
-        body = json.dumps(redactor.redact(shown.body), ensure_ascii=False, indent=2)
+        body = json.dumps(redactor.redact(masked_update.body), ensure_ascii=False, indent=2)
         print(f"\nupdates.{position}: {request.method} {request.url}\n{body}")
 
 
@@ -129,7 +129,7 @@ def _parse_headers(options: Sequence[str]) -> dict[str, str]:
     for option in options:
         name, colon, value = option.partition(":")
         if not (colon and name.strip()):
-            raise _CommandError("--header must be 'Name: value'.")
+            raise _CommandError("--header must have the form 'Name: value'.")
         headers[name.strip().lower()] = value.strip()
     return headers
 

@@ -15,15 +15,15 @@ from typing import Any, TextIO
 #: The logger of the function.
 LOGGER = logging.getLogger("relay")
 
-# The attribute of a log record that holds the fields of its line.
+# The attribute of a log record with the additional fields of its line.
 _FIELDS = "relay_fields"
 
 
 class JSONFormatter(logging.Formatter):
-    """Formatter that writes a log record as one line of JSON."""
+    """A formatter that writes a log record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line of `record`, without the line end."""
+        """Return the line of `record`, without a newline."""
         entry: dict[str, Any] = {"severity": record.levelname, "message": record.getMessage()}
         if record.name != LOGGER.name:
             entry["logger"] = record.name
@@ -34,9 +34,9 @@ class JSONFormatter(logging.Formatter):
 
 
 class LineHandler(logging.StreamHandler[TextIO]):
-    """Handler that writes each line with a single call, and drops a line that the stream refuses.
+    """A handler that writes each line in a single call, and drops a line that the stream refuses.
 
-    A log that can't be written must not fail a request.
+    A failure to write the log must not fail a request.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -48,13 +48,13 @@ class LineHandler(logging.StreamHandler[TextIO]):
 
 
 def write(level: int, message: str, fields: Mapping[str, Any], error: BaseException | None = None) -> None:
-    """Log `message` with more `fields` in the line, and with the stack of `error`."""
+    """Log `message` in a line that also contains `fields` and the stack of `error`."""
     LOGGER.log(level, "%s", message, extra={_FIELDS: fields}, exc_info=error)
 
 
 def configure(level: str, stream: TextIO = sys.stdout) -> None:
     """Send the lines of the function, and the warnings of the libraries, to `stream`."""
-    # Logging needs neither the thread nor the process of a record: the lines don't show them.
+    # Don't collect the thread and the process of each record, because no line contains them.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = LineHandler(stream)
     handler.setFormatter(JSONFormatter())

@@ -1,4 +1,4 @@
-"""The removal of secrets from everything that the function shows. This module knows nothing about any provider.
+"""The removal of secrets from everything that the function shows. This module is independent of the providers.
 
 `mask` replaces the credentials in the body of an update, and returns them. The schema of the body declares the
 credentials, as `schemas.base` describes. A `Redactor` removes copies of tokens and credentials from other values, such
@@ -22,9 +22,9 @@ MARK = "[redacted]"
 
 #: The length of the shortest piece of a token that counts as a leak, in characters.
 PIECE_LENGTH = 12
-# A shorter value is a part of many words. Such a value counts only where it stands alone.
+# In characters. A shorter value occurs within many words, so the value counts only as a word of its own.
 _MIN_LENGTH = 4
-# A shorter value that consists of letters can be an ordinary key, such as "message".
+# In characters. A shorter value that consists of letters can be an ordinary key, such as "message".
 _MIN_KEY_LENGTH = 8
 # In digits. Shorter base64 occurs in many texts by chance.
 _MIN_BASE64_LENGTH = 8
@@ -45,7 +45,7 @@ class Masked:
 
 
 def mask(schema: Schema, body: Mapping[str, JSON]) -> Masked:
-    """Return a copy of `body` that has MARK in place of each credential, and the credentials."""
+    """Return a copy of `body` with MARK in place of each credential, and return the credentials."""
     credentials: set[str] = set()
     masked = _mask(dict(body), schema, False, credentials)
     return Masked(masked, tuple(credentials - {""}))
@@ -113,11 +113,11 @@ def _credential_parts(text: str) -> Iterator[str]:
 
 
 class Redactor:
-    """The removal of tokens, credentials, and secret members from JSON.
+    """A filter that removes tokens, credentials, and secret members from JSON.
 
-    A whole value that stands in a text as it is becomes MARK. A text in which the search finds a value in another form,
-    or a piece of a token, becomes MARK as a whole. `secret_keys` are the names of members to remove, in lower or upper
-    case. `expired` returns True after the deadline.
+    MARK replaces every unchanged occurrence of a token or a credential in a text. MARK replaces a text as a whole if
+    the text contains a token or a credential in another form, or a piece of a token. `secret_keys` are the names of the
+    members to remove, in uppercase or lowercase. `expired` returns True after the deadline.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class Redactor:
         budget = _Budget(self._expired)
         try:
             value = self._without_secret_keys(value)
-            # Most values contain no secret: one search in the text of the whole value is enough.
+            # For most values, which contain no secret, one search in the text of the whole value is enough.
             if not self._short_values and not self._finds(dump(value).decode(), self._needles, budget):
                 return value
             return self._redact(value, budget)
@@ -150,7 +150,7 @@ class Redactor:
 
     @cached_property
     def _needles(self) -> list[str]:
-        """The texts whose occurrence in a text means that the text contains a value."""
+        """The forms of all tokens and credentials, for which the search looks in a text."""
         return list(dict.fromkeys(form for value in self._values for form in _forms(value)))
 
     @cached_property
@@ -179,7 +179,7 @@ class Redactor:
         if isinstance(value, dict):
             redacted: dict[str, JSON] = {}
             for key, member in value.items():
-                if self._mentions_secret_key(key):
+                if self._mentions_secret_key(key, budget):
                     continue
                 name = MARK if self._finds(key, self._key_needles, budget) else key
                 while name in redacted:
@@ -194,7 +194,7 @@ class Redactor:
 
     def _redact_text(self, text: str, budget: "_Budget") -> str:
         if text.lower() in self._secret_keys:
-            return text  # The name of a member alone is not secret.
+            return text  # The name of a member is not a secret.
         for short in self._short_values:
             budget.spend(1_000 + len(text))
             if short in text:
@@ -207,31 +207,32 @@ class Redactor:
 
     def _finds(self, text: str, needles: list[str], budget: "_Budget") -> bool:
         """Return True if `text`, or `text` without escapes, contains a needle, a piece of a token, or a secret key."""
-        for variant in _variants(text):
+        for variant in _variants(text, budget):
             budget.spend((len(needles) + 50 * len(self._tokens)) * (len(variant) + 100))
-            if any(needle in variant for needle in needles):
+            if (
+                any(needle in variant for needle in needles)
+                or any(token.occurs_in(variant, budget) for token in self._tokens)
+                or any(key in variant.lower() for key in self._secret_keys)
+            ):
                 return True
-            if any(token.occurs_in(variant) for token in self._tokens):
-                return True
-        return self._mentions_secret_key(text)
+        return False
 
-    def _mentions_secret_key(self, text: str) -> bool:
-        return bool(self._secret_keys) and any(
-            key in variant.lower() for variant in _variants(text) for key in self._secret_keys
-        )
+    def _mentions_secret_key(self, text: str, budget: "_Budget") -> bool:
+        return any(key in variant.lower() for variant in _variants(text, budget) for key in self._secret_keys)
 
 
-# A search removes this many layers of escapes.
+# The maximum number of layers of escapes that a search removes.
 _MAX_LAYERS = 3
 _JSON_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
 _JSON_CONTROLS = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _LINE_BREAK = re.compile(r"[\r\n]+[ \t]*")
 
 
-def _variants(text: str) -> Iterator[str]:
+def _variants(text: str, budget: "_Budget") -> Iterator[str]:
     """Yield `text` without line breaks, and the texts that remain after each layer of JSON and URL escapes."""
     for _ in range(_MAX_LAYERS + 1):
         yield _LINE_BREAK.sub("", text)
+        budget.spend(1_500 * (text.count("\\") + text.count("%")))
         unescaped = unquote(_JSON_ESCAPE.sub(_unescape, text) if "\\" in text else text)
         if unescaped == text:
             return
@@ -243,7 +244,7 @@ def _unescape(match: re.Match[str]) -> str:
 
 
 def _forms(value: str) -> Iterator[str]:
-    """Yield `value` as it is, with plus signs for spaces as in the query of a URL, in hex, and in base64."""
+    """Yield `value` unchanged, with plus signs for spaces as in the query of a URL, in hex, and in base64."""
     raw = value.encode()
     yield from (_LINE_BREAK.sub("", value), value.replace(" ", "+"))
     yield from (raw.hex(), raw.hex().upper(), b64encode(raw).decode())
@@ -253,7 +254,7 @@ def _forms(value: str) -> Iterator[str]:
 def _base64_forms(value: bytes) -> Iterator[str]:
     """Yield the base64 digits that represent `value` at each offset within a longer text, in both alphabets.
 
-    A digit represents 6 bits. The result leaves out the digits that also represent bits of the neighbors.
+    A digit represents 6 bits. The result leaves out the digits that also represent bits of the neighboring bytes.
     """
     for offset in range(3):
         digits = b64encode(bytes(offset) + value).decode()
@@ -282,16 +283,17 @@ class _TokenForms:
             form[start : start + self._WINDOW] for form in self._forms for start in range(len(form) - self._WINDOW + 1)
         }
 
-    def occurs_in(self, text: str) -> bool:
+    def occurs_in(self, text: str, budget: "_Budget") -> bool:
         """Return True if `text` contains a piece of the token in one of the forms."""
         windows, size = self._windows, self._WINDOW
         return any(
-            text[start : start + size] in windows and self._has_piece_at(text, start)
+            text[start : start + size] in windows and self._has_piece_at(text, start, budget)
             for start in range(0, len(text) - size + 1, self._STEP)
         )
 
-    def _has_piece_at(self, text: str, position: int) -> bool:
+    def _has_piece_at(self, text: str, position: int, budget: "_Budget") -> bool:
         """Return True if a piece of the token includes the window at `position`."""
+        budget.spend(100_000)
         for form, length in self._forms.items():
             for start in range(max(0, position + self._WINDOW - length), position + 1):
                 piece = text[start : start + length]
@@ -300,19 +302,19 @@ class _TokenForms:
         return False
 
 
-# A function uses a few tokens at a time, and each of them for many events.
+# Cache the forms, because the function uses a few tokens for many events.
 _token_forms = lru_cache(maxsize=64)(_TokenForms)
 
 
 class _BudgetExceededError(Exception):
-    """The search costs too much."""
+    """The search exceeds its budget or the deadline."""
 
 
 class _Budget:
     """The limit on the work of one redaction. The unit is the search for one text in one character."""
 
     _LIMIT = 2_000_000_000
-    # The work for about 64 kB is always allowed, because a short error must be shown at the deadline, too.
+    # The work for about 64 kB is always allowed, because the function must show a short error even after the deadline.
     _FREE = 5_000_000
 
     def __init__(self, expired: Callable[[], bool]) -> None:

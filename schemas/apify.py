@@ -32,7 +32,7 @@ class ApifyUpdate(UpdateSchema):
         ],
         metadata={
             "description": "The name of the dataset, unique among the datasets of its owner. null removes the name.",
-            "pattern": rf"^{_NAME}$",  # the combination of the validators above
+            "pattern": rf"^{_NAME}$",  # equivalent to the validators above
         },
     )
     generalAccess = fields.String(

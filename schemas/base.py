@@ -21,7 +21,7 @@ from marshmallow.exceptions import SCHEMA
 from schemas.problem import Errors
 from schemas.strict_json import quoted
 
-#: The maximum number of errors in a response. A body can have a million mistakes.
+#: The maximum number of errors in a response, because a body can have a million mistakes.
 MAX_ERRORS = 100
 #: The beginning of the message about an unknown field.
 UNKNOWN_FIELD = "Unknown field"
@@ -46,14 +46,14 @@ def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
 
 
 class StrictSchema(Schema):
-    """Reject unknown fields, and give the closest known name as a hint.
+    """A schema that rejects unknown fields, and gives the closest known name as a hint.
 
-    The function only validates an event and doesn't load it: the provider receives the object that the sender sent,
-    with its own order and its own nulls, and without defaults.
+    The function only validates an event, and doesn't use the values that marshmallow loads. The provider receives the
+    object exactly as the sender sent it: in the same order, with every null, and without defaults.
     """
 
     class Meta:
-        """Leave unknown fields to the check below, which gives hints."""
+        """Leave unknown fields to `_reject_unknown_fields`, which gives hints."""
 
         unknown = EXCLUDE
 
@@ -119,7 +119,7 @@ def _iter_messages(messages: Mapping[Any, Any], parent: tuple[str, ...]) -> Iter
 def path_step(key: object) -> str:
     """Return a key or a list index as one step of a path.
 
-    A sender can choose any key, so that a key with special characters is quoted. The key is cut after `://`: the
+    A sender can choose any key, so the step quotes a key with special characters, and cuts the key after `://`: the
     userinfo of a URL is a credential.
     """
     text = str(key)
@@ -130,7 +130,7 @@ def path_step(key: object) -> str:
 
 
 class StrictList(fields.List[Any]):
-    """Validate a list up to MAX_ERRORS mistakes. With `distinct`, no item may repeat an earlier item."""
+    """A list field that stops after MAX_ERRORS mistakes. With `distinct`, no item may repeat an earlier item."""
 
     def __init__(self, cls_or_instance: fields.Field[Any], *, distinct: bool = False, **kwargs: Any) -> None:
         super().__init__(cls_or_instance, **kwargs)
@@ -145,7 +145,7 @@ class StrictList(fields.List[Any]):
             try:
                 self.inner.deserialize(item, **kwargs)
                 if self.distinct and item in seen:
-                    raise ValidationError("Must be distinct: the list has this item already.")
+                    raise ValidationError("Must be distinct: the list already has this item.")
                 if self.distinct:
                     seen.add(item)
             except ValidationError as error:
@@ -158,7 +158,7 @@ class StrictList(fields.List[Any]):
 
 
 class StrictBoolean(fields.Field[bool]):
-    """Accept true and false only. marshmallow's Boolean also accepts "yes", "0", and 1."""
+    """A field that accepts only true and false. marshmallow's Boolean also accepts "yes", "0", and 1."""
 
     def _deserialize(self, value: object, *_: object, **__: object) -> bool:
         if not isinstance(value, bool):
@@ -178,7 +178,7 @@ def string_values(value: Mapping[str, object]) -> None:
 
 
 class OneOf(validate.OneOf):
-    """Check that a value is one of the choices, and give the closest choice as a hint."""
+    """A validator that accepts only the choices, and gives the closest choice as a hint."""
 
     def __call__(self, value: str) -> str:
         """Return `value`.
@@ -199,7 +199,7 @@ def one_of(choices: Collection[str]) -> OneOf:
 
 
 def matches(pattern: str, message: str) -> validate.Regexp:
-    r"""Return a validator that matches `pattern` against the whole string. Unlike `$`, the end excludes a line end.
+    r"""Return a validator that matches `pattern` against the whole string, including a newline at the end.
 
     The OpenAPI document contains the patterns of an event's fields. Write these patterns so that ECMAScript and Python
     read them alike: without `\s`, `\d`, `\w`, `.`, and inline flags.

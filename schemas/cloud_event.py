@@ -42,7 +42,7 @@ _CLOUD_EVENT = CloudEventSchema()
 
 
 def from_structured(envelope: dict[str, JSON]) -> dict[str, JSON]:
-    """Return the event in a structured CloudEvent: the data, with the id, type, and time of the envelope.
+    """Return the event in a structured CloudEvent: the data, with the ID, type, and time of the envelope.
 
     Raises:
         InvalidEventError: The envelope breaks a rule of CloudEvents.
@@ -65,7 +65,7 @@ def from_structured(envelope: dict[str, JSON]) -> dict[str, JSON]:
 def binary_attributes(headers: Mapping[str, str]) -> dict[str, JSON]:
     """Return the attributes of a CloudEvent in binary mode, or an empty dict for a request in another mode.
 
-    `headers` must have names in lower case.
+    The names in `headers` must be lowercase.
     """
     if not any(f"ce-{name}" in headers for name in ("specversion", "id", "source", "type")):
         return {}
@@ -78,7 +78,7 @@ def binary_attributes(headers: Mapping[str, str]) -> dict[str, JSON]:
 
 
 def from_binary(attributes: Mapping[str, JSON], data: dict[str, JSON]) -> dict[str, JSON]:
-    """Return the event in a binary CloudEvent: the data, with the id, type, and time of the attributes.
+    """Return the event in a binary CloudEvent: the data, with the ID, type, and time in the attributes.
 
     Raises:
         InvalidEventError: The attributes break a rule of CloudEvents.

@@ -53,14 +53,14 @@ VISIBILITIES = ("OPEN", "PRIVATE", "DISCOVERABLE")
 LABELS = ("raw data", "clean data", "documentation", "script", "visualization", "report")
 METHODS = ("GET", "POST")
 
-#: The maximum size of a source's URL with the names and values of its headers, in bytes of UTF-8.
+#: The maximum size of a source's URL together with the names and values of its headers, in bytes of UTF-8.
 MAX_URL_AND_HEADERS = 4096
 
 # The pattern in the provider's API description.
 _SLUG = r"[a-z0-9](?:-(?!-)|[a-z0-9])+[a-z0-9]"
 
-# The pattern is strict about the user information: redaction would take a password after a '/' for a part of the path.
-# The class lists Python's white space and the control characters, because `\s` has another meaning in ECMAScript.
+# The pattern is strict about the userinfo, because redaction would mistake a password after a '/' for a part of the path.
+# _BLANK lists Python's whitespace and the control characters, because `\s` has another meaning in ECMAScript.
 _BLANK = r"\x00-\x20\x7f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _URL = (
     rf"(?:https?|ftps?)://(?:[^/?#{_BLANK}]*@)?"
@@ -107,7 +107,7 @@ class Source(StrictSchema):
     requestHeaders = fields.Dict(
         validate=string_values,
         metadata={
-            "description": f"Names, values, and the URL together have at most {MAX_URL_AND_HEADERS} bytes of UTF-8.",
+            "description": f"The names, the values, and the URL together have at most {MAX_URL_AND_HEADERS} bytes of UTF-8.",
             "secret": _is_credential_header,
         },
     )
@@ -119,7 +119,7 @@ class Source(StrictSchema):
     credentials = fields.Nested(Credentials, metadata={"secret": True})
     expandArchive = StrictBoolean()
 
-    # Both rules also run if a field is invalid or absent: a hook is checked at startup without its templates' values.
+    # Both rules also run if a field is invalid or missing, because at startup, the templates of a hook have no values.
     @validates_schema(skip_on_field_errors=False)
     def _check_size(self, source: Mapping[str, Any], **_: object) -> None:
         headers = source.get("requestHeaders", {})
@@ -127,7 +127,7 @@ class Source(StrictSchema):
         size = sum(len(part.encode()) for part in parts)
         if headers and size > MAX_URL_AND_HEADERS:
             raise ValidationError(
-                f"The headers and the URL together may have at most {MAX_URL_AND_HEADERS} bytes; these have {size}.",
+                f"The headers and the URL together must have at most {MAX_URL_AND_HEADERS} bytes, and have {size}.",
                 "requestHeaders",
             )
 

@@ -1,4 +1,4 @@
-"""Native events: one update for one dataset, written by the sender."""
+"""Native events, which contain one update of one dataset."""
 
 import re
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ _INVALID_TIMESTAMP = "Must be an RFC 3339 timestamp, such as 2026-11-22T08:30:00
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """Represent one change to one dataset.
+    """A change to one dataset.
 
     `body` is the body of the provider's request, unchanged. `token` replaces the provider's own token.
     """
@@ -35,7 +35,7 @@ class Update:
 
 
 def printable_id(text: str | None) -> str | None:
-    """Return `text` without the spaces at its ends if the text can be a delivery ID, else None.
+    """Return `text` without the spaces at its ends, or None if `text` can't be a delivery ID.
 
     A delivery ID has 1 to MAX_ID_LENGTH printable ASCII characters. The response repeats the ID in a header, and HTTP
     removes the spaces at the ends of a header's value (RFC 9110, 5.5).
@@ -46,7 +46,7 @@ def printable_id(text: str | None) -> str | None:
 
 
 def _check_calendar(text: str) -> None:
-    """Raise ValidationError if a string in the form of a timestamp is no date and time of the calendar."""
+    """Raise ValidationError if `text` has the form of a timestamp, but isn't a date and time of the calendar."""
     match = re.fullmatch(_TIMESTAMP, text)
     if not match:
         return  # The pattern's own validator reports this mistake.
@@ -69,7 +69,7 @@ class EventSchema(StrictSchema):
     provider = fields.String(required=True)
     dataset: fields.Field[Any] = fields.String(required=True)
     update: fields.Field[Any] = fields.Dict(required=True)
-    id = fields.String(validate=VALID_ID, metadata={"description": "Names the delivery in responses and logs."})
+    id = fields.String(validate=VALID_ID, metadata={"description": "The ID of the delivery in responses and logs."})
     type = fields.String(validate=validate.Length(min=1), metadata={"description": "The kind of the event."})
     time = fields.String(
         validate=VALID_TIMESTAMP, metadata={"description": "The time of the event.", "format": "date-time"}
@@ -94,7 +94,7 @@ def read_event(payload: dict[str, JSON], schemas: Mapping[str, EventSchema]) -> 
         raise InvalidEventError(
             "The event breaks a rule. See errors for each field and its rule.", errors=flatten(errors)
         )
-    # The schema has checked these types, which mypy can't know.
+    # Tell mypy the types that the schema has checked.
     dataset, body = payload["dataset"], payload["update"]
     assert isinstance(provider, str)
     assert isinstance(dataset, str)

@@ -1,7 +1,7 @@
-"""The responses to failed requests: problem details by RFC 9457, and one exception for each kind of problem.
+"""The responses to failed requests: problem details (RFC 9457), and one exception for each kind of problem.
 
-Each exception knows its own problem, so that the code that detects a failure raises the exception, and only the
-outermost layer turns the exception into a response.
+Each exception contains its own problem. The code that detects a failure raises the exception, and only the outermost
+layer turns the exception into a response.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from marshmallow import Schema, fields
 
 MEDIA_TYPE = "application/problem+json"
 
-#: The prefix of each problem's `type`. A `type` is a name to compare, not an address to open (RFC 9457, 3.1.1).
+#: The prefix of each problem's `type`. A `type` is a name to compare, not a URL to open (RFC 9457, 3.1.1).
 TYPE_PREFIX = "urn:dataset-relay:problem:"
 
 #: Error messages by the path of their field, such as `update.files.0.name`.
@@ -21,7 +21,7 @@ Errors: TypeAlias = dict[str, list[str]]
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """Represent the provider's response in a problem. `body` is JSON, text, or None for an empty body."""
+    """The provider's response in a problem. `body` is JSON, text, or None for an empty body."""
 
     status: int
     body: object
@@ -29,7 +29,7 @@ class Upstream:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Represent one problem response. `headers` are headers of the response and not part of its body."""
+    """The content of a problem response. `headers` are headers of the response, and not part of its body."""
 
     type: str
     title: str
@@ -42,7 +42,7 @@ class Problem:
 
     @property
     def name(self) -> str:
-        """Return the last part of `type`, which the log shows."""
+        """The last part of `type`, which the log shows."""
         return self.type.removeprefix(TYPE_PREFIX)
 
 
@@ -83,7 +83,7 @@ class RelayError(Exception):
     title: ClassVar[str]
     status: int
     retryable: bool = False
-    #: The `Retry-After` header of the response, unless the raiser passes headers.
+    #: The `Retry-After` header of the response, in seconds. The argument `headers` takes precedence.
     retry_after_seconds: ClassVar[int | None] = None
 
     def __init__(
@@ -113,7 +113,7 @@ class RelayError(Exception):
 
 
 class InvalidJSONError(RelayError):
-    """The body is not a JSON object, or parsers can read the body differently, as with duplicate keys."""
+    """The body is not a JSON object, or its meaning depends on the parser, as with duplicate keys."""
 
     name, title, status = "invalid-json", "The body is not acceptable JSON", 400
 
@@ -193,7 +193,7 @@ class UpstreamDeniedError(RelayError):
 
 
 class UpstreamRateLimitedError(RelayError):
-    """The provider limits the rate of requests, and the requested wait would pass the deadline."""
+    """The provider limits the rate of requests, and the requested wait would end after the deadline."""
 
     name, title, status, retryable = "upstream-rate-limited", "The provider limits the rate of requests", 429, True
 
@@ -226,7 +226,7 @@ class DeadlineExceededError(RelayError):
 
 
 class BusyError(RelayError):
-    """The instance has as many calls to this provider, or as many large bodies, in progress as its limit allows."""
+    """The instance has reached its limit on concurrent calls to this provider, or on concurrent large bodies."""
 
     name, title, status, retryable = "busy", "Too many requests are in progress", 503, True
     retry_after_seconds = 1
@@ -246,7 +246,7 @@ class SecretUnusableError(RelayError):
 
 
 class InternalError(RelayError):
-    """The function failed in an unforeseen way. The log of the function has the stack."""
+    """The function failed in an unforeseen way. The log of the function contains the stack."""
 
     name, title, status = "internal-error", "Internal error", 500
 

@@ -23,7 +23,7 @@ from schemas.base import StrictSchema, matches
 
 
 class EventsSchema(StrictSchema):
-    """The limits of native events, at POST /."""
+    """The limits on native events, at POST /."""
 
     allow = fields.List(
         fields.String(
@@ -50,7 +50,7 @@ class HookSchema(StrictSchema):
     secret = fields.Raw(required=True, metadata={"description": "A secret reference, or a list of them."})
     when = fields.String(
         error_messages={"invalid": "Must be a string: an expression, without braces."},
-        metadata={"description": "A Jinja2 expression. The hook ignores an event for which it is false."},
+        metadata={"description": "A Jinja2 expression. The hook ignores an event for which the expression is false."},
     )
     updates = fields.List(
         fields.Nested(HookUpdateSchema),
@@ -60,7 +60,7 @@ class HookSchema(StrictSchema):
 
 
 class RelayYamlSchema(StrictSchema):
-    """The whole file. Neither part is required."""
+    """The whole file. Both parts are optional."""
 
     error_messages = {"type": "Must be an object with events and hooks."}  # noqa: RUF012 - marshmallow's own declaration
 

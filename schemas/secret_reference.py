@@ -20,17 +20,17 @@ _SECRETS = r"whsec_|eyJ[A-Za-z0-9_-]*\.|gh[pousr]_|github_pat_|glpat-|dbt[uc]_|[
 _FORMS = "projects/P/secrets/NAME (with or without /versions/V), a bare NAME, env:VARIABLE, or file:/path"
 _LOOKS_LIKE_A_SECRET = f"Looks like a token or a secret. Give a reference to the secret instead: {_FORMS}."
 _INVALID = f"Must be a secret reference: {_FORMS}."
-_UNSET_VARIABLE = "Names an environment variable that isn't set."
+_UNSET_VARIABLE = "The environment variable isn't set."
 _RELATIVE_PATH = "Must be an absolute path: file:/path."
 _NO_PROJECT = (
-    "Is the bare name of a secret, which needs GOOGLE_CLOUD_PROJECT. If the value is the secret itself, "
+    "The bare name of a secret needs GOOGLE_CLOUD_PROJECT. If the value is the secret itself, "
     "put the secret into a variable, and refer to the variable: env:VARIABLE."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class SecretReference:
-    """Represent the location of a secret, and never the secret.
+    """The location of a secret, and never the secret itself.
 
     `name` is the resource name of a version, the name of a variable, or a path. `label` names the setting with the
     reference. Problems and logs show the label, because a user can put the secret itself into the setting by mistake.
@@ -45,10 +45,11 @@ class SecretReference:
 
 
 class ReferenceParser:
-    """Parse secret references. No error message repeats a value: the value may be the secret itself.
+    """A parser of secret references. No error message repeats a value, because the value may be the secret itself.
 
-    `environ` is the environment of the function. Without `environ`, the function runs elsewhere, and the parser checks
-    only the form of a reference. `token_patterns` are regular expressions of the beginnings of providers' tokens.
+    `environ` is the environment of the function, or None if the function will run in another environment. In that case,
+    the parser checks only the form of a reference. `token_patterns` are regular expressions of the beginnings of the
+    providers' tokens.
     """
 
     def __init__(self, environ: Mapping[str, str] | None, token_patterns: Collection[str] = ()) -> None:
@@ -59,7 +60,7 @@ class ReferenceParser:
         """Return the reference in `value`.
 
         Raises:
-            ValidationError: `value` is no usable reference.
+            ValidationError: `value` isn't a valid reference.
         """
         if not isinstance(value, str):
             raise ValidationError(_INVALID)
@@ -76,7 +77,7 @@ class ReferenceParser:
         """Return the references in `value`, which is a reference or a list of references, without duplicates.
 
         Raises:
-            ValidationError: `value` is empty, or an item is no usable reference.
+            ValidationError: `value` is empty, or an item isn't a valid reference.
         """
         if not isinstance(value, list):
             return (self.parse(value, label),)
@@ -88,7 +89,7 @@ class ReferenceParser:
         """Return the references in `value`, which are separated by commas, without duplicates.
 
         Raises:
-            ValidationError: A part is no usable reference.
+            ValidationError: A part isn't a valid reference.
         """
         return self._parse_all(value.split(","), label)
 
@@ -122,7 +123,7 @@ class ReferenceParser:
             return text if match["version"] else f"{text}/versions/latest"
         if not re.fullmatch(_NAME, text):
             raise ValidationError(_INVALID)
-        # The project is unknown where the function runs elsewhere.
+        # The project is unknown if the function will run in another environment.
         project = "some-project" if self._environ is None else self._environ.get("GOOGLE_CLOUD_PROJECT", "").strip()
         if not project:
             raise ValidationError(_NO_PROJECT)

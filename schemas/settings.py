@@ -1,4 +1,7 @@
-"""The settings of the function: environment variables, read once at startup, without repeating a value in an error."""
+"""The settings of the function: environment variables, which the function reads once, at startup.
+
+No error repeats a value, because the value may be a secret.
+"""
 
 import ipaddress
 import re
@@ -18,7 +21,7 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 @dataclass(frozen=True, slots=True)
 class ProviderSettings:
-    """Represent the settings of one provider. `base_url` has no trailing slash."""
+    """The settings of one provider. `base_url` has no trailing slash."""
 
     base_url: str
     token: SecretReference | None
@@ -26,7 +29,7 @@ class ProviderSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Represent all settings. Times are in seconds, and sizes in bytes."""
+    """All settings. Times are in seconds, and sizes are in bytes."""
 
     providers: Mapping[str, ProviderSettings]
     secrets: tuple[SecretReference, ...]
@@ -44,7 +47,7 @@ class Settings:
 
 
 class SettingsError(Exception):
-    """The settings are unusable. `errors` has the messages by variable."""
+    """The settings are invalid. `errors` has the messages by variable."""
 
     def __init__(self, errors: Errors) -> None:
         self.errors = errors
@@ -65,7 +68,7 @@ def read_settings(
     number of the server's threads without THREADS.
 
     Raises:
-        SettingsError: A setting is unusable. The error lists every unusable setting.
+        SettingsError: A setting is invalid. The error lists every invalid setting.
     """
     schema = _schema(default_base_urls)(references)
     variables = {name: value.strip() for name, value in environ.items() if value.strip()}
@@ -123,7 +126,7 @@ def _count() -> fields.Field[Any]:
 
 
 class _Switch(fields.Field[bool]):
-    """Parse true or false, in either case."""
+    """A field for true or false, in uppercase or lowercase."""
 
     def _deserialize(self, value: str, *_: object, **__: object) -> bool:
         if value.lower() not in ("true", "false"):
@@ -132,14 +135,14 @@ class _Switch(fields.Field[bool]):
 
 
 class _LogLevel(fields.Field[str]):
-    """Parse one of LOG_LEVELS, in either case."""
+    """A field for one of LOG_LEVELS, in uppercase or lowercase."""
 
     def _deserialize(self, value: str, *_: object, **__: object) -> str:
         return one_of(LOG_LEVELS)(value.upper())
 
 
 class _BaseURL(fields.Field[str]):
-    """Parse an https URL, or an http URL of a loopback host, without userinfo, query, and fragment."""
+    """A field for an https URL, or an http URL of a loopback host, without userinfo, query, and fragment."""
 
     RULE: ClassVar[str] = "Must be an https URL, or an http URL of a loopback host, without user, query, and fragment."
 
@@ -157,7 +160,7 @@ class _BaseURL(fields.Field[str]):
 
 
 class _LoopbackAddress(fields.Field[str]):
-    """Parse host:port with a loopback host: the connection to an emulator isn't encrypted."""
+    """A field for host:port with a loopback host. The connection to an emulator isn't encrypted."""
 
     def _deserialize(self, value: str, *_: object, **__: object) -> str:
         try:
@@ -171,7 +174,7 @@ class _LoopbackAddress(fields.Field[str]):
 
 
 class _Reference(fields.Field[SecretReference]):
-    """Parse a secret reference with the parser of the schema."""
+    """A field for a secret reference, which the parser of the schema parses."""
 
     def _deserialize(self, value: str, attr: str | None, *_: object, **__: object) -> SecretReference:
         assert isinstance(self.root, SettingsSchema)
@@ -179,7 +182,7 @@ class _Reference(fields.Field[SecretReference]):
 
 
 class _References(fields.Field[tuple[SecretReference, ...]]):
-    """Parse secret references that are separated by commas."""
+    """A field for secret references that are separated by commas."""
 
     def _deserialize(self, value: str, attr: str | None, *_: object, **__: object) -> tuple[SecretReference, ...]:
         assert isinstance(self.root, SettingsSchema)
@@ -218,7 +221,7 @@ class SettingsSchema(Schema):
         load_default=None, validate=matches(PROJECT, "Must be the ID of a Google Cloud project.")
     )
     SECRET_MANAGER_EMULATOR_HOST = _LoopbackAddress(load_default=None)
-    #: The server reads these two variables itself, and fails on a bad value with a traceback.
+    #: The server reads the next two variables itself, and fails on an invalid value with a traceback.
     THREADS = _count()
     WORKERS = _count()
     #: Cloud Run sets this variable: https://docs.cloud.google.com/run/docs/container-contract#services-env-vars
@@ -267,7 +270,7 @@ def _warnings(settings: Settings) -> list[str]:
     if settings.provider_concurrency >= settings.threads:
         warnings.append(
             f"RELAY_PROVIDER_CONCURRENCY is {settings.provider_concurrency}, and THREADS is {settings.threads}: "
-            "calls to one hanging provider can take every thread, and then the function serves nothing else. "
+            "calls to a provider that hangs can occupy every thread, and then the function serves no other request. "
             "Set THREADS to a larger number."
         )
     return warnings

@@ -17,13 +17,13 @@ JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | Non
 
 #: The maximum number of nested objects and lists. The outermost object counts as 1.
 MAX_DEPTH = 64
-#: The maximum number of values in a provider's response. The record of a dataset has some dozens.
+#: The maximum number of values in a provider's response. The record of a dataset has a few dozen values.
 MAX_RESPONSE_VALUES = 25_000
 
-# Every value except the outermost follows one of these characters.
+# Every item of a list, and every member of an object, follows one of these characters.
 _SEPARATORS = (b",", b"[", b"{")
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b'[]{},"'))
-# An opening bracket is one level up (1), and a closing bracket one level down (-1, as a signed byte).
+# An opening bracket adds a level (1), and a closing bracket removes a level (-1, as a signed byte).
 _LEVEL_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 # A double can represent every integer with at most this many digits.
@@ -45,7 +45,7 @@ def parse_object(raw: bytes) -> dict[str, JSON]:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:
             raise InvalidJSONError(
-                "The body has a lone surrogate (\\ud800 to \\udfff), which is no character."
+                "The body has a lone surrogate (\\ud800 to \\udfff), which isn't a character."
             ) from None
     return value
 
@@ -100,11 +100,11 @@ def _parse(raw: bytes, decoder: json.JSONDecoder) -> JSON:
 
 
 def _has_too_many_values(raw: bytes) -> bool:
-    # This count includes the characters inside strings, and settles most responses.
+    # This count includes the characters inside strings. Most responses are below the limit even so.
     if _count_separators(raw) <= MAX_RESPONSE_VALUES:
         return False
     structure = _structure(raw)
-    # A value has at most two strings: its key and the value itself. The limit bounds the memory of the exact count.
+    # A value has at most two strings: its key and the value itself. The limit bounds the memory for the exact count.
     quotes = structure.count(b'"')
     return quotes > 4 * MAX_RESPONSE_VALUES or _count_separators(_without_strings(structure)) > MAX_RESPONSE_VALUES
 
@@ -132,7 +132,7 @@ def _structure(raw: bytes) -> bytes:
 
 
 def _without_strings(structure: bytes) -> bytes:
-    # The text before the first quote is outside a string, the text after it inside, and so on.
+    # The text before the first quote is outside a string, the text after the first quote is inside a string, and so on.
     return b"".join(structure.split(b'"')[::2])
 
 

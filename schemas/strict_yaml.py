@@ -1,7 +1,7 @@
-"""YAML as plain JSON values, by the core schema of YAML 1.2.
+"""YAML as plain JSON values, according to the core schema of YAML 1.2.
 
 PyYAML reads YAML 1.1: `no` is false, `2026-11-22` is a date, `0123` is 83, `1:30` is 90, and the last of two equal keys
-wins. Here, everything but true, false, null, and decimal numbers is a string, and a duplicate key is a mistake.
+wins. Here, every scalar except true, false, null, and decimal numbers is a string, and a duplicate key is a mistake.
 """
 
 import math
@@ -35,7 +35,7 @@ _HINTS = {
 
 
 class _Loader(yaml.SafeLoader):
-    """Resolve plain scalars with the patterns above."""
+    """A loader that resolves plain scalars with the patterns above."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own declaration
 
@@ -54,15 +54,15 @@ def parse(text: str) -> tuple[JSON, Errors]:
         mark, problem = error.problem_mark or error.context_mark, error.problem or ""
         location = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
         hint = next((hint for beginning, hint in _HINTS.items() if problem.startswith(beginning)), "")
-        return None, {"": [f"Is not YAML: {problem}{location}.{hint}"]}
+        return None, {"": [f"Not valid YAML: {problem}{location}.{hint}"]}
     except yaml.YAMLError:
-        return None, {"": ["Is not YAML: the file contains a character that YAML doesn't allow."]}
+        return None, {"": ["Not valid YAML: the file contains a character that YAML doesn't allow."]}
     except RecursionError:
-        return None, {"": [f"Is nested deeper than {MAX_DEPTH} levels."]}
+        return None, {"": [f"Nested deeper than {MAX_DEPTH} levels."]}
 
 
 class _Converter:
-    """Convert the nodes of a document to JSON values, and collect the mistakes by path."""
+    """A converter of the nodes of a document to JSON values, which collects the mistakes in `errors`, by path."""
 
     def __init__(self) -> None:
         self.errors: Errors = {}
@@ -71,9 +71,9 @@ class _Converter:
     def convert(self, node: yaml.Node, path: str, depth: int) -> JSON:
         self._count += 1
         if self._count > _MAX_VALUES:
-            self.errors[""] = [f"Has more than {_MAX_VALUES} values. An alias counts as the values that it stands for."]
+            self.errors[""] = [f"More than {_MAX_VALUES} values. An alias counts as all values for which it stands."]
         elif depth > MAX_DEPTH:
-            self._add_error(path, f"Is nested deeper than {MAX_DEPTH} levels", node)
+            self._add_error(path, f"Nested deeper than {MAX_DEPTH} levels", node)
         elif isinstance(node, yaml.ScalarNode):
             return self._scalar(node, path)
         elif isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG}map":
@@ -81,7 +81,7 @@ class _Converter:
         elif isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":
             return [self.convert(item, _join(path, index), depth + 1) for index, item in enumerate(node.value)]
         else:
-            self._add_error(path, f"Has the unsupported tag {quoted(node.tag)}; remove the tag", node)
+            self._add_error(path, f"Unsupported tag {quoted(node.tag)}; remove the tag", node)
         return None
 
     def _mapping(self, node: yaml.MappingNode, path: str, depth: int) -> dict[str, JSON]:
@@ -90,20 +90,20 @@ class _Converter:
             key = self._scalar(key_node, path) if isinstance(key_node, yaml.ScalarNode) else None
             if isinstance(key, str):
                 if key in value:
-                    self._add_error(_join(path, key), "Is a duplicate key", key_node)
+                    self._add_error(_join(path, key), "Duplicate key", key_node)
                 value[key] = self.convert(value_node, _join(path, key), depth + 1)
             elif isinstance(key_node, yaml.MappingNode):
                 self._add_error(path, "A value that begins with {{ must be in quotes", key_node)
             else:
-                self._add_error(path, "Has a key that is not a string; put the key in quotes", key_node)
+                self._add_error(path, "A key is not a string; put the key in quotes", key_node)
         return value
 
     def _scalar(self, node: yaml.ScalarNode, path: str) -> JSON:
         kind, text = node.tag.removeprefix(_TAG), _join_surrogates(node.value)
         if kind != "str" and not (kind in _SCALARS and _SCALARS[kind].match(text)):
-            self._add_error(path, f"Has the unsupported tag {quoted(node.tag)}; remove the tag", node)
+            self._add_error(path, f"Unsupported tag {quoted(node.tag)}; remove the tag", node)
         elif re.search("[\ud800-\udfff]", text):
-            self._add_error(path, "Contains a lone surrogate, which is no character", node)
+            self._add_error(path, "Contains a lone surrogate, which isn't a character", node)
         elif kind == "null":
             return None
         elif kind == "bool":
@@ -111,7 +111,7 @@ class _Converter:
         elif kind in ("int", "float"):
             if len(text) <= _MAX_DIGITS and math.isfinite(float(text)):
                 return int(text) if kind == "int" else float(text)
-            self._add_error(path, "Is a number that is out of range", node)
+            self._add_error(path, "The number is out of range", node)
         return text
 
     def _add_error(self, path: str, message: str, node: yaml.Node) -> None:

@@ -11,11 +11,11 @@ from handlers.delivery.delivery import Delivery
 def run_all(deliveries: Sequence[Delivery], max_workers: int, action: Callable[[Delivery], None]) -> None:
     """Apply `action` to every delivery, and return after the last one.
 
-    `action` is `Delivery.run` or `Delivery.preview`. Each provider has at most `max_workers` deliveries in progress:
-    an event with more updates than the provider's bulkhead has slots runs them in turns.
+    `action` is `Delivery.run` or `Delivery.preview`. At most `max_workers` deliveries to each provider are in progress.
+    The other deliveries wait, so that an event with many updates doesn't exceed the provider's bulkhead.
     """
     if len(deliveries) == 1:
-        # The usual case needs no thread.
+        # A single delivery, which is the usual case, needs no thread.
         action(deliveries[0])
         return
     by_provider: defaultdict[str, list[Delivery]] = defaultdict(list)

@@ -30,7 +30,7 @@ from schemas.settings import Settings, provider_variable
 
 @dataclass(frozen=True, slots=True)
 class DeliveryContext:
-    """The parts that all deliveries of an instance share."""
+    """The parts that all deliveries of an instance use."""
 
     settings: Settings
     providers: Mapping[str, Provider]
@@ -50,24 +50,24 @@ class DeliveryContext:
             settings,
             providers,
             secrets,
-            HTTPClient({name: each.base_url for name, each in settings.providers.items()}),
+            HTTPClient({name: provider.base_url for name, provider in settings.providers.items()}),
             {name: threading.BoundedSemaphore(settings.provider_concurrency) for name in providers},
         )
 
     def token_reference(self, update: Update) -> SecretReference | None:
-        """Return the reference to the token for `update`, or None if there is none."""
+        """Return the reference to the token for `update`, or None if `update` has no token."""
         return update.token or self.settings.providers[update.provider].token
 
     def missing_token_message(self, update: Update) -> str | None:
-        """Return the error message for an update without a token, or None if there is a reference to a token."""
+        """Return the error message for an update without a token, or None for an update with a token."""
         if self.token_reference(update):
             return None
         variable = provider_variable(update.provider, "TOKEN")
-        return f"This function has no token for {update.provider}: {variable} is not set."
+        return f"The function has no token for {update.provider}. Set {variable}."
 
 
 class Delivery:
-    """One update on its way to its provider.
+    """One update, the state of its delivery to the provider, and the outcome.
 
     After `run` or `preview`, exactly one of `response`, `request` (preview only), and `problem` is set.
     """
@@ -132,7 +132,7 @@ class Delivery:
         token = self._fetch_token()
         outcome = self._call(request, token)
         if isinstance(outcome, Failure) and outcome.status in (401, 403):
-            # The cached token may have been rotated.
+            # The provider also refuses a cached token that has been rotated in the meantime.
             fresh = self._fetch_token(refused=token)
             if fresh.text != token.text:
                 token = fresh
@@ -158,12 +158,12 @@ class Delivery:
         else:
             token = self._context.secrets.refresh(reference, refused, self._deadline)
         if not (token.text.isascii() and token.text.isprintable() and " " not in token.text):
-            raise SecretUnusableError(f"{reference.label} is damaged: a token is printable ASCII without spaces.")
+            raise SecretUnusableError(f"{reference.label} is damaged: a token must be printable ASCII without spaces.")
         self.tokens.append(token)
         return token
 
     def _call(self, request: Request, token: Secret) -> Response | Failure:
-        """Send `request` until it succeeds, a retry can't help, or the deadline leaves no time for a retry."""
+        """Send `request` until an attempt succeeds, a retry can't help, or the deadline leaves no time for a retry."""
         failure = Failure(DeadlineExceededError(f"The deadline passed before the call to {self.provider.title}."))
         attempts = 0
         while before := self._deadline.remaining():
@@ -201,7 +201,7 @@ class Delivery:
         return retry.response_failure(relay_error, response, time.time())
 
     def _confirm_rename(self, token: Secret, problem: Problem) -> Response:
-        """Return the renamed dataset, if an earlier attempt with an unknown outcome has renamed it.
+        """Return the renamed dataset, if an earlier attempt with an unknown outcome has renamed the dataset.
 
         Raises:
             UpstreamRejectedError: The rename can't be confirmed. `problem` is the provider's 404.
@@ -210,7 +210,7 @@ class Delivery:
         request = self.provider.confirmation_request(self._base_url, self.update)
         if request:
             outcome = self._call(request, token)
-            # The log counts the attempts of the update, not the reads.
+            # The log counts the attempts of the update, without the attempts of the confirmation request.
             self.attempts = attempts
             if isinstance(outcome, Response) and self.provider.confirms(self.update, outcome.body):
                 return Response(200, outcome.body)

@@ -230,8 +230,8 @@ def _proxy_url(proxy: str) -> str:
     Raises:
         SettingsError: libcurl can't use such a proxy.
     """
-    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    with suppress(ValueError):  # The port isn't a number.
+    with suppress(ValueError):  # The URL or its port is malformed.
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
         if parts.scheme in _PROXY_PORTS and parts.hostname:
             port = "" if parts.port else f":{_PROXY_PORTS[parts.scheme]}"
             return f"{parts.scheme}://{parts.netloc}{port}"
@@ -268,8 +268,8 @@ class CurlAdapter(BaseAdapter):
     ) -> requests.Response:
         """Send `request`, and return the response, with its body in memory.
 
-        `timeout` limits the whole call, in seconds. The parameters after it have no effect. Until the caller closes a
-        large response, the response takes one of a few slots.
+        `timeout` is required. It limits the whole call, in seconds. The parameters after it have no effect. A large
+        response takes one of a few slots until the caller closes the response.
 
         Raises:
             requests.RequestException: See `HTTPClient.send`.
@@ -421,7 +421,10 @@ class _Connection:
         self._curl.setopt(pycurl.CUSTOMREQUEST, method)
 
     def _receive(self, chunk: bytes) -> int | None:
-        """Store a chunk of the body, or return -1, which makes libcurl end the call with E_WRITE_ERROR."""
+        """Store a chunk of the body, or return -1, which makes libcurl end the call with E_WRITE_ERROR.
+
+        Before version 8.20, MAXFILESIZE doesn't limit the size after decompression.
+        """
         self._body_bytes += len(chunk)
         if self._body_bytes > MAX_RESPONSE_BYTES:
             return -1
@@ -450,8 +453,8 @@ class _Connection:
 
         self.was_dead = self.is_reused and getinfo(pycurl.NUM_CONNECTS) > 0
         descriptor = getinfo(pycurl.ACTIVESOCKET)
-        # OpenSSL reads ahead: a second response, sent along with the first one, can be in its memory, where is_usable()
-        # doesn't notice it. In that case, no byte has arrived since the last call.
+        # OpenSSL reads ahead: a second response that the provider has sent along with the first one can be in memory,
+        # where is_usable() doesn't notice it. In that case, no byte has arrived since the last call.
         is_encrypted = (request.url or "").startswith("https:")
         received_bytes = _received_bytes(descriptor) if is_encrypted and descriptor != -1 else 0
         is_premature = self.is_reused and not self.was_dead and 0 < received_bytes == self._received_bytes
@@ -504,14 +507,14 @@ def _curl_options(certificates: str, proxy: str) -> list[tuple[int, Any]]:
     """Return the options of every handle. See `CurlAdapter` for the parameters."""
     is_directory = Path(certificates).is_dir()
     options = [
-        # Signals and threads don't go together.
+        # In a process with threads, libcurl must not use signals.
         (pycurl.NOSIGNAL, 1),
         (_QUICK_EXIT, 1),
         (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
         (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1),
         (pycurl.FOLLOWLOCATION, 0),
         (pycurl.PATH_AS_IS, 1),
-        # Decode a compressed response, although no request asks for one.
+        # Decode a response in any encoding that libcurl knows, although no request accepts one.
         (pycurl.ACCEPT_ENCODING, ""),
         (pycurl.MAXFILESIZE, MAX_RESPONSE_BYTES),
         (pycurl.CONNECTTIMEOUT_MS, _CONNECT_TIMEOUT_MS),

@@ -3,8 +3,8 @@
 The delays follow exponential backoff with full jitter, within the deadline:
 https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
 
-Neither urllib3's `Retry` nor tenacity knows a deadline for the whole call. With either library, the rules of this
-module would remain: the wait that the provider requests, and the time that an attempt needs.
+Neither urllib3's `Retry` nor tenacity limits the time of a call including its last attempt. With either library, this
+module would still need its rules about the wait that the provider requests, and about the time that an attempt needs.
 """
 
 import math
@@ -16,10 +16,10 @@ from handlers.delivery.http_client import InvalidResponseError, NotSentError
 from handlers.providers.base import Response, requested_wait
 from schemas.problem import DeadlineExceededError, RelayError, UpstreamFailedError, UpstreamUnreachableError
 
-# In seconds. The official client of Apify starts with half a second, too.
+# In seconds. The official client of Apify has the same first delay.
 _FIRST_DELAY = 0.5
 _MAX_DELAY = 4.0
-# In seconds. An attempt with less time than this is not worth making.
+# In seconds. An attempt with less time than this is unlikely to succeed.
 _MIN_ATTEMPT = 0.2
 _TRANSIENT_STATUSES = frozenset({408, 429})
 
@@ -40,7 +40,7 @@ class Failure:
 
 
 def response_failure(error: RelayError, response: Response, now: float) -> Failure:
-    """Return the failure that `response`, which represents `error`, stands for.
+    """Return the failure of an attempt whose `response` represents `error`.
 
     `now` is in seconds since 1970.
     """
@@ -49,14 +49,14 @@ def response_failure(error: RelayError, response: Response, now: float) -> Failu
         error,
         status,
         is_transient=status in _TRANSIENT_STATUSES or status >= 500,
-        # A gateway that returns an error doesn't know how the server behind it ends the request.
+        # A gateway can return an error although the server behind the gateway carries out the request.
         may_have_succeeded=status == 408 or status >= 500,
         retry_after=requested_wait(response.retry_after, now),
     )
 
 
 def call_failure(title: str, error: requests.RequestException) -> Failure:
-    """Return the failure of a call to the provider `title` that ended without a complete response."""
+    """Return the failure of an attempt that ended without a complete response from the provider `title`."""
     match error:
         case requests.exceptions.SSLError():
             detail = f"The certificate of {title} can't be verified. The function sent nothing."
@@ -64,16 +64,16 @@ def call_failure(title: str, error: requests.RequestException) -> Failure:
         case NotSentError():
             return Failure(UpstreamUnreachableError(f"{title} can't be reached."), is_transient=True)
         case requests.exceptions.ReadTimeout():
-            detail = f"{title} had not finished its response at the deadline."
+            detail = f"{title} did not complete its response before the deadline."
             return Failure(DeadlineExceededError(detail), may_have_succeeded=True)
         case InvalidResponseError():
             return Failure(UpstreamFailedError(f"The response of {title} {error}."), may_have_succeeded=True)
         case requests.exceptions.ChunkedEncodingError():
-            unfinished: RelayError = UpstreamFailedError(f"{title} closed the connection within its response.")
-            return Failure(unfinished, is_transient=True, may_have_succeeded=True)
+            detail = f"{title} closed the connection before the end of its response."
+            return Failure(UpstreamFailedError(detail), is_transient=True, may_have_succeeded=True)
         case _:
-            broken = UpstreamUnreachableError(f"{title} closed the connection before its response.")
-            return Failure(broken, is_transient=True, may_have_succeeded=True)
+            detail = f"{title} closed the connection before its response."
+            return Failure(UpstreamUnreachableError(detail), is_transient=True, may_have_succeeded=True)
 
 
 def next_delay(
@@ -82,8 +82,8 @@ def next_delay(
     """Return the delay before the next attempt, in seconds, or None if there is no next attempt.
 
     `attempts` counts the attempts so far. The last attempt took `last_duration` seconds, and `remaining` seconds are
-    left until the deadline. `jitter` is a random number from 0 to 1. The delay is at least the wait that the provider
-    requests, plus the jitter, so that not all events return at the same moment.
+    left until the deadline. `jitter` is a random number from 0 to 1. The delay is the wait that the provider requests
+    plus a random backoff, so that the retries of many events don't coincide.
     """
     available = remaining - max(last_duration, _MIN_ATTEMPT)
     if not failure.is_transient or available <= 0 or available < failure.retry_after:

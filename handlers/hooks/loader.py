@@ -1,8 +1,8 @@
-"""The loader of relay.yaml: read the whole file at startup, and report every mistake at once.
+"""The loader of relay.yaml, which reads the whole file at startup and reports every mistake at once.
 
 `schemas.relay_yaml` declares the shape of the file. This module checks the values against the rest of the function:
 the senders, the providers, the secret references, the templates, and the rules for the literal parts of an update.
-No message repeats a secret reference: the value may be the secret itself, put in the wrong place.
+No message repeats a secret reference, because the value may be the secret itself by mistake.
 """
 
 from collections.abc import Callable, Mapping
@@ -39,9 +39,10 @@ def load(
     references: ReferenceParser,
     max_template_length: int,
 ) -> Config:
-    """Return the content of the file at `path_setting`, or else of DEFAULT_PATH in `folder`, which is optional.
+    """Return the content of the file at `path_setting`, or of DEFAULT_PATH in `folder` if `path_setting` is None.
 
-    `schemas` has the schema of each provider's events. `max_template_length` is in characters.
+    The default file is optional. `schemas` has the schema of each provider's events. `max_template_length` is in
+    characters.
 
     Raises:
         ConfigError: The file is unreadable, or has mistakes. The error lists every mistake.
@@ -66,13 +67,13 @@ def load(
 
 
 def _is_empty(text: str) -> bool:
-    """Return True for a file of comments, with or without an empty `hooks:`, such as the default file."""
+    """Return True if the file has only comments, or only comments and an empty `hooks:`, like the default file."""
     lines = [line for line in text.split("\n") if line.strip() and not line.lstrip().startswith("#")]
     return lines in ([], ["hooks:"])
 
 
 class _Reader:
-    """Read the text of one relay.yaml, and collect its mistakes in `errors`, by path."""
+    """A reader of the text of relay.yaml, which collects the mistakes in `errors`, by path."""
 
     def __init__(
         self,
@@ -96,7 +97,7 @@ class _Reader:
         self._add("", errors)
         file: Any = {} if value is None else value
         messages: dict[str, Any] = RelayYamlSchema().validate(file)
-        # The messages about a hook belong next to the messages of the checks below about the same hook.
+        # Report the messages about a hook together with the mistakes that the checks below detect in the same hook.
         hook_messages = messages.pop("hooks") if isinstance(messages.get("hooks"), dict) else {}
         self._add("", flatten(messages))
         parts = _object(file)
@@ -115,7 +116,10 @@ class _Reader:
         return tuple(map(str, patterns))
 
     def _read_hook(self, name: str, raw: JSON, messages: Mapping[str, Any]) -> Hook | None:
-        """Return a hook, or None. `messages` has the messages of RelayYamlSchema about its key and its value."""
+        """Return a hook, or None if its sender or its secret is invalid.
+
+        `messages` has the messages of RelayYamlSchema about the key and about the value of the hook.
+        """
         path = f"hooks.{path_step(name)}"
         self._add(path, {"": [f"The hook's name: {message}" for message in messages.get("key", ())]})
         self._add(path, flatten({SCHEMA: messages.get("value", {})}))
@@ -135,7 +139,10 @@ class _Reader:
         return Hook(name, sender, secrets, when, tuple(update for update in updates if update))
 
     def _read_update(self, raw: JSON, path: str, label: str) -> UpdateTemplate | None:
-        """Return an update of a hook, or None. `label` names the update in the label of its secret reference."""
+        """Return an update of a hook, or None if its provider is unknown.
+
+        `label` names the update in the label of its secret reference.
+        """
         update = _object(raw)
         provider, token = update.get("provider"), None
         schema = self._look_up(f"{path}.provider", provider, self._schemas)
@@ -158,13 +165,13 @@ class _Reader:
         return compile_condition(text, self._max_template_length)
 
     def _look_up(self, path: str, name: object, table: Mapping[str, T]) -> T | None:
-        """Return the value with a name in a table, or None. Add the mistake if the name is unknown."""
+        """Return the value of `name` in `table`, or None for an unknown name, which is added to the mistakes."""
         if not isinstance(name, str):
             return None  # The schema reports this mistake.
         return self._parse(path, lambda: table[one_of(table)(name)])
 
     def _parse(self, path: str, parse: Callable[[], T]) -> T | None:
-        """Return the result of a function, or None. Add the mistake that the function raises."""
+        """Return the result of `parse`, or None if `parse` raises a mistake, which is added to the mistakes."""
         try:
             return parse()
         except ValidationError as error:
@@ -176,16 +183,16 @@ class _Reader:
     def _add(self, path: str, errors: Errors) -> None:
         """Add the errors of the part of the file at `path`. Two checks can report the same mistake."""
         for rest, messages in errors.items():
-            place = ".".join(filter(None, (path, rest)))
+            full_path = ".".join(filter(None, (path, rest)))
             for message in messages:
-                if message not in self.errors.setdefault(place, []):
-                    self.errors[place].append(message)
+                if message not in self.errors.setdefault(full_path, []):
+                    self.errors[full_path].append(message)
 
 
 def _literal_errors(schema: EventSchema, trees: Mapping[str, Tree], mistakes: Errors) -> Errors:
     """Return the errors of an update that don't depend on the values of its templates.
 
-    `mistakes` are the errors of the templates themselves. Neither these templates nor the others have a value yet.
+    `mistakes` contains the errors of the templates themselves. No template has a value yet.
     """
     without_value = set(mistakes).union(*(template_paths(tree, name) for name, tree in trees.items()))
     event = {"provider": "", **{name: literal_value(tree) for name, tree in trees.items()}}
@@ -193,7 +200,7 @@ def _literal_errors(schema: EventSchema, trees: Mapping[str, Tree], mistakes: Er
     return {
         path: messages
         for path, messages in errors.items()
-        # An unknown field is a mistake, whatever its value is.
+        # An unknown field is a mistake regardless of its value.
         if path not in without_value or not _is_declared(schema, path)
     }
 
@@ -211,15 +218,15 @@ def _is_declared(schema: Schema, path: str) -> bool:
         elif isinstance(declaration, fields.List):
             declaration = declaration.inner
         else:
-            return True  # A free-form object has any field.
+            return True  # A free-form object can have any field.
     return True
 
 
 def _object(value: JSON) -> dict[str, JSON]:
-    """Return an object, or an empty object in the place of any other value, which the schema rejects."""
+    """Return `value` if it is an object. Otherwise, return an empty object: the schema reports the mistake."""
     return value if isinstance(value, dict) else {}
 
 
 def _list(value: JSON) -> list[JSON]:
-    """Return a list, or an empty list in the place of any other value, which the schema rejects."""
+    """Return `value` if it is a list. Otherwise, return an empty list: the schema reports the mistake."""
     return value if isinstance(value, list) else []

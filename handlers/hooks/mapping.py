@@ -13,12 +13,12 @@ from schemas.event import EventSchema, Update, read_event
 from schemas.problem import Errors, InvalidEventError
 from schemas.strict_json import JSON
 
-_INVALID = "The updates that the hook makes of this event break a rule. See errors for each field and its rule."
+_INVALID = "The hook can't derive valid updates from this event. See errors for each field and its rule."
 
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """Represent an event that a hook ignores. `is_warning`: the reason is probably a mistake in the hook."""
+    """The result for an event that a hook ignores. If `is_warning`, the hook probably has a mistake."""
 
     reason: str
     is_warning: bool = False
@@ -27,9 +27,9 @@ class Ignored:
 def evaluate(
     hook: Hook, headers: Mapping[str, str], payload: JSON, schemas: Mapping[str, EventSchema], budget: Budget
 ) -> tuple[Update, ...] | Ignored:
-    """Return the updates that a hook makes of a payload. Each update is valid.
+    """Return the updates that a hook derives from a payload, or the reason to ignore the event. Each update is valid.
 
-    The names of `headers` are in lower case. `schemas` has the schema of each provider's events.
+    The names in `headers` are lowercase. `schemas` has the schema of each provider's events.
 
     Raises:
         InvalidEventError: A template fails on the payload, or an update breaks a rule. The error lists every failure.
@@ -56,18 +56,19 @@ def _check_condition(when: Template, variables: Mapping[str, JSON], budget: Budg
     """Return the reason to ignore an event, or None if the condition is true.
 
     Raises:
-        InvalidEventError: The condition exceeds the budget. It could be true with more time or for a smaller payload.
+        InvalidEventError: The condition exceeds the budget. The condition may be true, so the event isn't ignored.
     """
     try:
         if when.is_true(variables, budget):
             return None
-        return Ignored("The hook's when is false for this event.")
+        return Ignored("The hook's when condition is false for this event.")
     except MissingKeyError as error:
-        return Ignored(f"The hook's when is false for this event: {error}")
+        return Ignored(f"The hook's when condition is false for this event: {error}")
     except RenderLimitError as error:
         raise InvalidEventError(_INVALID, errors={"when": [str(error)]}) from None
     except RenderError as error:
-        return Ignored(f"The hook's when fails on this event, which counts as false: {error}", is_warning=True)
+        reason = f"The hook's when condition fails on this event and so counts as false: {error}"
+        return Ignored(reason, is_warning=True)
 
 
 def _render(
@@ -82,14 +83,14 @@ def _render(
     dataset = render_tree(template.dataset, variables, budget, failures)
     event: dict[str, JSON] = {
         "provider": template.provider,
-        # A dataset always becomes text. null stands for a missing dataset, and not for a dataset with the name null.
+        # Convert a number to text. Keep null: it stands for a missing dataset, not for a dataset with the name "null".
         "dataset": None if dataset is None else as_text(dataset),
         "update": render_tree(template.body, variables, budget, failures),
     }
     try:
         update = read_event(event, schemas)
     except InvalidEventError as error:
-        # A template that failed became null, which can break another rule at the same path.
+        # The failure of a template replaces other errors at its path: the template became null, which can break a rule.
         raise InvalidEventError(_INVALID, errors={**(error.problem.errors or {}), **failures}) from None
     if failures:
         raise InvalidEventError(_INVALID, errors=failures)

@@ -1,1 +1,1 @@
-"""The HTTP side of the callers: requests in, responses and log lines out."""
+"""The HTTP interface to the callers: requests in, responses and log lines out."""

@@ -1,4 +1,4 @@
-"""An HTTP request of a caller: its headers, its body, its media type, and its query."""
+"""The HTTP request of a caller: its headers, its body, its media type, and its query."""
 
 from flask import Request
 
@@ -15,16 +15,16 @@ from schemas.problem import (
 #: The media type of a CloudEvent in structured mode.
 CLOUD_EVENT = "application/cloudevents+json"
 
-# In bytes: a body up to this size needs little memory.
+# The size up to which a body needs little memory, in bytes.
 _SMALL_BODY = 64 * 1024
-# In seconds: the time to read a small body that no route needs.
+# The time limit for reading a small body that no route needs, in seconds.
 _DRAIN_SECONDS = 1.0
 _CLOUD_EVENT_BATCH = "application/cloudevents-batch+json"
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 class InboundRequest:
-    """A request of a caller.
+    """The request of a caller.
 
     `headers` has the headers by lowercase name. `delivery_id` names the delivery in the response and in the log.
     """
@@ -42,13 +42,13 @@ class InboundRequest:
 
     @property
     def path(self) -> str:
-        """The path as it arrived. Werkzeug's own property merges several slashes at the beginning."""
+        """The path as received. Werkzeug's own property merges several leading slashes into one."""
         path: str = self.request.environ["PATH_INFO"]
         return path
 
     @property
     def may_be_large(self) -> bool:
-        """True if the body has more than 64 kB, or doesn't announce its length."""
+        """True if the body has more than 64 kB, or if the request doesn't state the length of the body."""
         return (self.content_length or 0) > _SMALL_BODY or self._is_chunked
 
     def read_body(self, limit: int, watchdog: ConnectionWatchdog) -> bytes:
@@ -64,7 +64,7 @@ class InboundRequest:
         if (length or 0) > limit:
             raise too_large
         self._reading_started = True
-        # Werkzeug silently stops reading a chunked body at this size: one byte more shows that the body is too large.
+        # Werkzeug silently stops reading a chunked body at this size. One more byte shows that the body is too large.
         request.max_content_length = limit + 1
         try:
             with watchdog.reading(connection_of(request)):
@@ -72,7 +72,7 @@ class InboundRequest:
         except TimeoutError:
             raise BodyTimeoutError("The body did not arrive in time (RELAY_DEADLINE_SECONDS).") from None
         except Exception:
-            # The connection broke, or a chunk is malformed: each server has its own exceptions for these cases.
+            # Each server raises its own exceptions for a broken connection and for a malformed chunk.
             raise InvalidJSONError("The body could not be read to its end.") from None
         if len(body) > limit:
             raise too_large
@@ -111,10 +111,10 @@ class InboundRequest:
             )
 
     def check_json_media_type(self) -> None:
-        """Check that the media type is that of one native event.
+        """Check that the media type is a media type of a single native event.
 
         Raises:
-            UnsupportedMediaTypeError: The media type is absent, or another one.
+            UnsupportedMediaTypeError: The media type is missing, or is another media type.
         """
         if not self.request.is_json or self.request.mimetype == _CLOUD_EVENT_BATCH:
             raise UnsupportedMediaTypeError(

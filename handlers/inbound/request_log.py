@@ -11,9 +11,9 @@ from handlers.delivery.delivery import Delivery
 from handlers.inbound.request import InboundRequest
 from schemas.problem import Problem
 
-# In characters: a log line stays readable, whatever a sender writes.
+# In characters. The limit keeps a log line readable if a sender chooses a long value.
 _MAX_TEXT_LENGTH = 256
-# The question mark of a query, percent-encoded any number of times.
+# A query, whose question mark can be percent-encoded any number of times.
 _QUERY = re.compile(r"(?:\?|%(?:25)*3[fF]).*", re.DOTALL)
 # https://www.w3.org/TR/trace-context/#traceparent-header
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
@@ -25,17 +25,17 @@ class RequestLog:
     """The facts about a request that its log line contains."""
 
     def __init__(self, inbound: InboundRequest, project: str | None) -> None:
-        """Start the time measurement; `project` is the Google Cloud project of the traces."""
+        """Start the time measurement. `project` is the Google Cloud project of the traces."""
         self.sender: str | None = None
         self.hook: str | None = None
         self.provider: str | None = None
         self.dataset: str | None = None
         self.outcome: str | None = None
         self.dry_run = False
-        #: The text of the line, in place of the outcome.
+        #: The message of the line, in place of the outcome.
         self.message: str | None = None
         self.is_warning = False
-        #: An unforeseen exception.
+        #: An unforeseen exception, whose stack the line contains.
         self.fault: Exception | None = None
         self._inbound = inbound
         self._project = project
@@ -50,13 +50,13 @@ class RequestLog:
         self.fault = next((delivery.fault for delivery in deliveries if delivery.fault), None)
 
     def write(self, status: int, problem: Problem | None) -> None:
-        """Write the line of a request that gets a response with this `status`.
+        """Write the log line. `status` is the status of the response to the request.
 
-        `problem` is the problem of the request as a whole.
+        `problem` is the problem of the request as a whole, or None.
         """
         seconds = time.monotonic() - self._started
         request = self._inbound.request
-        # The query can contain a secret, also if its question mark was encoded and became a part of the path.
+        # The query can contain a secret, even if its question mark was encoded and so became a part of the path.
         path = _QUERY.sub("", request.path)[:_MAX_TEXT_LENGTH]
         if problem is None and len(self._deliveries) == 1:
             problem = self._deliveries[0].problem
@@ -68,13 +68,13 @@ class RequestLog:
             "provider": self.provider,
             "dataset": self.dataset and self.dataset[:_MAX_TEXT_LENGTH],
             "outcome": self.outcome,
-            # For several updates: the name of each problem, for the alerts.
+            # A label of the alerts. For several updates, the label contains the name of each problem.
             "problem": problem.name if problem else _joined(problems),
             "status": status,
             "upstream_status": self._deliveries[0].upstream_status if len(self._deliveries) == 1 else None,
             "attempts": max((delivery.attempts for delivery in self._deliveries), default=0) or None,
             "duration_ms": round(seconds * 1000, 1),
-            "updates": [_update_fields(each) for each in self._deliveries] if len(self._deliveries) > 1 else None,
+            "updates": [_update_fields(item) for item in self._deliveries] if len(self._deliveries) > 1 else None,
             "dry_run": self.dry_run or None,
             "errors": problem and problem.errors,
             "httpRequest": {

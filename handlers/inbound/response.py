@@ -15,7 +15,7 @@ from handlers.redaction import MARK, Redactor, mask
 from schemas.problem import MEDIA_TYPE, Problem, Upstream, problem_body
 from schemas.strict_json import JSON, dump
 
-# In seconds: the wait for a sender if no problem specifies one.
+# The value of `Retry-After` if no problem specifies a wait, in seconds.
 _DEFAULT_RETRY_AFTER = 5
 
 
@@ -49,21 +49,21 @@ def leave_body_unread(response: Response) -> None:
 def redact(deliveries: Sequence[Delivery], deadline: Deadline) -> None:
     """Remove the secrets of an event from the outcomes of its deliveries.
 
-    The credential of one update is secret in the outcome of another update, too.
+    A credential in one update is also a secret in the outcomes of the other updates.
     """
     masked = [mask(delivery.provider.update_schema, delivery.update.body) for delivery in deliveries]
     redactor = Redactor(
         tokens={token.text for delivery in deliveries for token in delivery.tokens},
-        credentials={credential for each in masked for credential in each.credentials},
+        credentials={credential for update in masked for credential in update.credentials},
         secret_keys={key for delivery in deliveries for key in delivery.provider.secret_keys},
         expired=deadline.has_passed,
     )
-    for delivery, shown in zip(deliveries, masked, strict=True):
+    for delivery, masked_update in zip(deliveries, masked, strict=True):
         if delivery.response:
             delivery.response = replace(delivery.response, body=redactor.redact(delivery.response.body))
         if delivery.request:
-            body = redactor.redact(shown.body)
-            # A body with too many credentials to search for is the mark as a whole.
+            body = redactor.redact(masked_update.body)
+            # MARK replaces the whole body if the search exceeds its budget.
             delivery.request = replace(delivery.request, body=body if isinstance(body, dict) else MARK)
         if delivery.problem:
             delivery.problem = _redact_problem(delivery.problem, redactor)
@@ -114,9 +114,9 @@ def hook_status(problems: Sequence[Problem], now: float) -> tuple[int, dict[str,
     """
     if not problems:
         return 200, {}
-    waits = [_wait(each.headers.get("Retry-After"), now) for each in problems if each.retryable]
+    waits = [_wait_seconds(problem.headers.get("Retry-After"), now) for problem in problems if problem.retryable]
     return (503, {"Retry-After": str(max(waits))}) if waits else (502, {})
 
 
-def _wait(retry_after: str | None, now: float) -> int:
+def _wait_seconds(retry_after: str | None, now: float) -> int:
     return _DEFAULT_RETRY_AFTER if retry_after is None else math.ceil(requested_wait(retry_after, now))

@@ -9,9 +9,9 @@ from contextlib import contextmanager, suppress
 
 from flask import Request, Response
 
-# In seconds: the precision of the timeouts.
+# The precision of the timeouts, in seconds.
 _CHECK_INTERVAL = 0.2
-# In seconds and in bytes: the limits on reading the rest of a request whose response has been sent.
+# The limits on reading the rest of a request after sending the response, in seconds and in bytes.
 _LINGER_SECONDS = 1.0
 _LINGER_BYTES = 1_000_000
 
@@ -26,9 +26,9 @@ def connection_of(request: Request) -> socket.socket | None:
 
 
 class ConnectionWatchdog:
-    """Watchdog that shuts down the connection of a caller that exceeds a time limit.
+    """A watchdog that shuts down the connection of a caller that exceeds a time limit.
 
-    A timeout of the socket itself would restart with every read and write, so that a caller could send one byte at a
+    The timeout of a socket restarts with every read and write. With such a timeout, a caller could send one byte at a
     time forever. Without a connection, the watchdog does nothing.
     """
 
@@ -37,15 +37,15 @@ class ConnectionWatchdog:
         self._seconds = seconds
         self._lock = threading.Lock()
         self._numbers = itertools.count()
-        #: For each watched operation: the end of its time, the connection, and the side to shut down.
+        #: For each watched operation: its deadline on the monotonic clock, the connection, and the side to shut down.
         self._watched: dict[int, tuple[float, socket.socket, int]] = {}
         self._is_running = False
 
     @contextmanager
     def reading(self, connection: socket.socket | None, seconds: float | None = None) -> Iterator[None]:
-        """Limit the time that the body of the `with` statement reads from `connection`.
+        """Limit the time for reading from `connection` within the `with` statement.
 
-        At the limit, the reader receives the end of the stream, and can still send a response.
+        At the limit, the reader receives the end of the stream. The function can still send a response.
 
         Raises:
             TimeoutError: The time limit has passed.
@@ -81,8 +81,9 @@ class ConnectionWatchdog:
         with self._lock:
             self._watched[number] = (time.monotonic() + seconds, connection, side)
             if not self._is_running:
-                # Start the thread with the first request: the server can fork after the import of the function. If the
-                # process has too many threads, the next request tries again, and the new thread finds this operation.
+                # Start the thread with the first request, because the server can fork after the import of the function,
+                # and a thread doesn't survive a fork. If the process has too many threads, the next request tries
+                # again, and the new thread also watches this operation.
                 with suppress(RuntimeError):
                     threading.Thread(target=self._run, daemon=True).start()
                     self._is_running = True
@@ -114,9 +115,9 @@ def _ends_connection(request: Request) -> bool:
 def _close(connection: socket.socket, *, linger: bool) -> None:
     """Close `connection` in the thread of its request.
 
-    gunicorn would wait for the caller's close for up to 2 s, in the one thread that accepts all connections. With
-    `linger`, the function first reads a part of the data that is still arriving. Otherwise, the operating system would
-    reset the connection, and the caller could lose the response (RFC 9112, section 9.6).
+    gunicorn would wait up to 2 s for the caller to close the connection, in the only thread that accepts connections.
+    With `linger`, the function first reads a part of the data that is still arriving. Otherwise, the operating system
+    would reset the connection, and the caller could lose the response (RFC 9112, section 9.6).
     """
     with suppress(OSError):
         connection.shutdown(socket.SHUT_WR)

@@ -29,7 +29,7 @@ class Apify(Provider):
     def confirmation_request(self, base_url: str, update: Update) -> Request | None:
         """Return `GET /datasets/username~new-name` for a rename of `username~old-name`.
 
-        After the rename, the old name doesn't exist anymore: https://docs.apify.com/api/v2/dataset-get
+        After the rename, the old name no longer exists: https://docs.apify.com/api/v2/dataset-get
         """
         username, tilde, _ = update.dataset.partition("~")
         name = update.body.get("name")

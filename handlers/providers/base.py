@@ -28,7 +28,7 @@ PASSED_THROUGH = frozenset({400, 402, 404, 405, 409, 410, 413, 415, 422})
 
 #: In characters. An error page can be long, and its beginning identifies the error.
 MAX_TEXT_LENGTH = 2_000
-# In bytes. The search for secrets in a longer page is not worth its time: the page isn't even JSON.
+# In bytes. The search for secrets in a longer page is not worth the time, because the page isn't JSON.
 _MAX_PAGE_BYTES = 64 * 1024
 
 
@@ -67,12 +67,12 @@ class Response:
 class Provider(ABC):
     """A data platform that the function calls.
 
-    A subclass, together with its schema, holds all knowledge about one provider.
+    A subclass and its schema contain everything that is specific to one provider.
     """
 
     #: The name of the provider, in the provider's own spelling.
     title: ClassVar[str]
-    #: The address of the provider's API, without a slash at the end.
+    #: The URL of the provider's API, without a trailing slash.
     base_url: ClassVar[str]
     #: The schema of an event for this provider.
     event_schema: ClassVar[EventSchema]
@@ -93,7 +93,7 @@ class Provider(ABC):
         """Return the request that carries out `update`."""
 
     def error_message(self, body: JSON) -> str | None:
-        """Return the provider's own description of an error, from the `body` of its response."""
+        """Return the provider's own description of an error, from the `body` of a response, or None."""
         return None
 
     def confirmation_request(self, base_url: str, update: Update) -> Request | None:
@@ -109,7 +109,7 @@ class Provider(ABC):
 
 
 def read_response(status: int, retry_after: str | None, content: bytes) -> Response:
-    """Return the response with this status, `Retry-After` header, and decoded body."""
+    """Return the response with this status, this `Retry-After` header, and `content` as its body."""
     if not content.strip():
         return Response(status, None, retry_after, is_empty=True)
     try:
@@ -121,7 +121,7 @@ def read_response(status: int, retry_after: str | None, content: bytes) -> Respo
 def _as_text(content: bytes) -> str:
     """Return a body that is not JSON as text.
 
-    The search for secrets finds nothing in bytes of an unknown encoding, so the result then leaves out the body.
+    Return MARK for a long body, and for a body in an unknown encoding, in which the search for secrets finds nothing.
     """
     if len(content) > _MAX_PAGE_BYTES or b"\0" in content:
         return MARK
@@ -163,9 +163,9 @@ def _retry_after_header(response: Response) -> dict[str, str]:
 
 
 def normalize_retry_after(text: str | None) -> str | None:
-    """Return a `Retry-After` header as seconds or as an HTTP date, or None if it is neither.
+    """Return a `Retry-After` header as seconds or as an HTTP date, or None for an invalid header.
 
-    The result is written anew, so that no text of the provider gets into a header of the function.
+    The function formats a date again, so that no other text of the provider gets into a header of the function.
     https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3
     """
     text = (text or "").strip()
@@ -179,7 +179,7 @@ def normalize_retry_after(text: str | None) -> str | None:
 
 
 def requested_wait(retry_after: str | None, now: float) -> float:
-    """Return the wait that a `Retry-After` header requests, in seconds; 0 for an invalid header.
+    """Return the wait that a `Retry-After` header requests, in seconds, or 0 for an invalid header.
 
     `now` is in seconds since 1970.
     """
@@ -190,6 +190,6 @@ def requested_wait(retry_after: str | None, now: float) -> float:
 
 
 def text_at(body: JSON, *path: str) -> str | None:
-    """Return the non-empty string at `path` in `body`, if there is one."""
+    """Return the string at `path` in `body`, or None if the string is missing or empty."""
     value = value_at(body, *path)
     return value if isinstance(value, str) and value else None

@@ -12,25 +12,25 @@ from schemas.secret_reference import SecretReference
 if TYPE_CHECKING:
     from google.cloud.secretmanager import SecretManagerServiceClient
 
-# Time limit of one attempt, in seconds. The client's own default is 60 s.
+# The time limit of one attempt, in seconds. The client's own default is 60 s.
 _ATTEMPT_SECONDS = 1.0
 
 
 class SecretManager:
-    """A connection to Secret Manager, opened at the first fetch.
+    """A connection to Secret Manager, which opens at the first fetch.
 
-    The imports are inside the methods: the client takes a quarter of a second and 28 MB to import, and a function whose
-    secrets are in files or variables never needs the client.
+    The imports are inside the methods, because importing the client takes a quarter of a second and 28 MB (measured).
+    A function whose secrets are in files or variables never needs the client.
     """
 
     def __init__(self, emulator: str | None) -> None:
-        """Create the connection without I/O. `emulator` is the host and port of a local server without TLS."""
+        """Create the connection without I/O. `emulator` is the host and port of a local server without TLS, or None."""
         self._emulator = emulator
         self._lock = threading.Lock()
         self._client: SecretManagerServiceClient | None = None
 
     def fetch(self, reference: SecretReference, seconds: float) -> tuple[bytes, str]:
-        """Return the bytes of a version of a secret, and the version's resource name, within a number of seconds.
+        """Return the bytes of a version of a secret, and the resource name of the version, within `seconds`.
 
         Raises:
             SecretUnreachableError: Secret Manager is unreachable or asks to retry. Another attempt can succeed.
@@ -48,7 +48,7 @@ class SecretManager:
             response = self._get_client().access_secret_version(
                 name=reference.name, retry=retry, timeout=min(_ATTEMPT_SECONDS, seconds)
             )
-        # When the time of the retries is over, the client raises RetryError, which is no GoogleAPICallError.
+        # After its last retry, the client raises RetryError, which isn't a GoogleAPICallError.
         except (*transient, exceptions.RetryError):
             raise unreachable from None
         except exceptions.GoogleAPICallError as error:
@@ -62,9 +62,9 @@ class SecretManager:
                 f"{reference.label} is unavailable: the function has no usable Google credentials."
             ) from None
         payload = response.payload
-        # Secret Manager sends a checksum with every version that has one. The client doesn't compare the checksum.
+        # Secret Manager sends a checksum with every version that has one. The client doesn't verify the checksum.
         if "data_crc32c" in payload and google_crc32c.value(payload.data) != payload.data_crc32c:
-            raise SecretUnusableError(f"{reference.label} is damaged: its checksum differs from the checksum sent.")
+            raise SecretUnusableError(f"{reference.label} is damaged: its bytes don't match its checksum.")
         return payload.data, response.name
 
     def _get_client(self) -> "SecretManagerServiceClient":
@@ -84,13 +84,13 @@ def _create_client(emulator: str | None) -> "SecretManagerServiceClient":
         SecretManagerServiceGrpcTransport,
     )
 
-    # client_options always uses TLS; only a separate channel can do without. The emulator runs on this machine, so
-    # the proxy that the environment may name doesn't apply.
+    # Create the channel here, because a channel that the client creates from client_options always uses TLS. Ignore a
+    # proxy in the environment, because the emulator runs on this machine.
     channel = grpc.insecure_channel(emulator, options=[("grpc.enable_http_proxy", 0)])
     return SecretManagerServiceClient(transport=SecretManagerServiceGrpcTransport(channel=channel))
 
 
 def _status(error: Any) -> str:
-    """Return the name of the gRPC status, such as `PERMISSION_DENIED`. The message of the error may have a secret."""
+    """Return the name of the gRPC status, such as `PERMISSION_DENIED`. The error's own message may contain a secret."""
     code = error.grpc_status_code
     return str(code.name if code is not None else type(error).__name__)

@@ -2,9 +2,9 @@
 
 The store protects the function from a slow source of secrets and protects the source from the function:
 
-- The store fetches each secret at most once at a time. All callers that need the secret wait for the same fetch.
+- At most one fetch of a secret is in progress at a time. All threads that need the secret wait for the same fetch.
 - Each fetch has its own thread, so a fetch that hangs doesn't delay the fetch of another secret.
-- No caller waits for longer than half of the time until its deadline. A fetch continues without its caller.
+- No thread waits for longer than half of the time until its deadline. The fetch continues without the thread.
 - While the source of a secret is unreachable, the store returns the cached value, even after its time to live.
 """
 
@@ -22,44 +22,45 @@ from handlers.secret_store.google import SecretManager
 from schemas.problem import SecretUnreachableError, SecretUnusableError
 from schemas.secret_reference import SecretReference
 
-#: Time limit of a fetch, in seconds. Secret Manager responds within tens of milliseconds, and most senders
+#: The time limit of a fetch, in seconds. Secret Manager responds within tens of milliseconds, and most senders
 #: disconnect after 10 s.
 FETCH_SECONDS = 3.0
-#: Longest wait for a fetch, in seconds, if the cache has an expired value of every secret that the caller needs.
+#: The longest wait for a fetch, in seconds, if the cache has an expired value of every secret that the request needs.
 STALE_WAIT_SECONDS = 1.0
-#: Longest wait for a fetch otherwise, in seconds: more than FETCH_SECONDS, so that the fetch itself states the error.
+#: The longest wait for a fetch otherwise, in seconds. The wait exceeds FETCH_SECONDS, so that the fetch itself can report
+#: the cause of an error.
 FETCH_WAIT_SECONDS = FETCH_SECONDS + 1
-#: Time between two fetches of a cached secret while the source is unreachable, in seconds. Equals the `Retry-After` of
-#: SecretUnreachableError.
+#: The time between two fetches of a cached secret while the source is unreachable, in seconds. The value equals the
+#: `Retry-After` of SecretUnreachableError.
 OUTAGE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """Represent a secret. `source` is its reference, with the number of the version if the source has versions."""
+    """A secret. `source` is its reference, with the number of the version if the source has versions."""
 
     text: str = field(repr=False)
     source: str
 
 
-#: The reasons for which a secret is unavailable.
+#: An error for an unavailable secret.
 SecretError: TypeAlias = SecretUnreachableError | SecretUnusableError
 
 #: A function that fetches the bytes of a secret within a number of seconds, and returns the bytes and their source.
-#: Raises SecretUnreachableError if another attempt can succeed, and SecretUnusableError otherwise.
+#: The function raises SecretUnreachableError if another attempt can succeed, and SecretUnusableError otherwise.
 Fetch: TypeAlias = Callable[[SecretReference, float], tuple[bytes, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class _CachedSecret:
-    """Represent a secret in the cache. `expires_at` is in seconds on the monotonic clock."""
+    """A secret in the cache. `expires_at` is in seconds on the monotonic clock."""
 
     secret: Secret
     expires_at: float
 
 
 class SecretStore:
-    """Fetch secrets, and cache each secret for a number of seconds. The methods are safe to call from any thread."""
+    """A store that fetches secrets, and caches each secret. The methods are thread-safe."""
 
     def __init__(self, fetchers: Mapping[str, Fetch], ttl: float, clock: Callable[[], float] = time.monotonic) -> None:
         """Create an empty store.
@@ -70,7 +71,7 @@ class SecretStore:
         self._fetchers = fetchers
         self._ttl = ttl
         self._clock = clock
-        # Guards both maps below.
+        # The lock protects the two maps below.
         self._lock = threading.Lock()
         self._cache: dict[SecretReference, _CachedSecret] = {}
         self._fetches: dict[SecretReference, Future[Secret | SecretError]] = {}
@@ -92,7 +93,7 @@ class SecretStore:
         refused text, if the source has no newer secret.
 
         Raises:
-            SecretUnreachableError: The source is unreachable or slow. A refused secret is no fallback.
+            SecretUnreachableError: The source is unreachable or slow. A refused secret isn't a fallback.
             SecretUnusableError: The secret is missing, denied, empty, or damaged.
         """
         with self._lock:
@@ -114,9 +115,9 @@ class SecretStore:
     def iter_secrets(
         self, references: Iterable[SecretReference], deadline: Deadline
     ) -> Iterator[tuple[SecretReference, Secret | SecretError]]:
-        """Yield each secret, or the error for which the secret is unavailable.
+        """Yield each reference with its secret, or with an error if the secret is unavailable.
 
-        Cached secrets come first, the other secrets follow in the order of their arrival. The fetches start with the
+        Cached secrets come first. The other secrets follow in the order of their arrival. The fetches start with the
         iteration and run at the same time.
         """
         fetches: dict[Future[Secret | SecretError], SecretReference] = {}
@@ -140,13 +141,13 @@ class SecretStore:
     def _cached_or_fetch(self, reference: SecretReference) -> Secret | Future[Secret | SecretError]:
         with self._lock:
             cached = self._cache.get(reference)
-            # While another caller fetches the current value, the expired value serves all others.
+            # While another thread waits for the current value, use the expired value.
             if cached and (reference in self._fetches or self._clock() < cached.expires_at):
                 return cached.secret
             return self._join_or_start_fetch(reference)
 
     def _cached_other_than(self, reference: SecretReference, refused: Secret) -> Secret | None:
-        """Return the cached secret if its text differs from the refused text. The caller must have the lock."""
+        """Return the cached secret if its text differs from the refused text. The lock must be held."""
         cached = self._cache.get(reference)
         return cached.secret if cached and cached.secret.text != refused.text else None
 
@@ -171,7 +172,7 @@ class SecretStore:
         return _require_secret(result)
 
     def _join_or_start_fetch(self, reference: SecretReference) -> Future[Secret | SecretError]:
-        """Return the fetch in progress, or a new fetch. The caller must have the lock."""
+        """Return the fetch in progress, or a new fetch. The lock must be held."""
         if reference in self._fetches:
             return self._fetches[reference]
         fetch: Future[Secret | SecretError] = Future()
@@ -200,13 +201,13 @@ class SecretStore:
             return error
         except SecretUnusableError as error:
             return error
-        # Catch everything: a thread that ends without a result would leave its callers waiting.
+        # Catch every exception: a fetch that ends without a result would leave other threads waiting.
         except Exception as error:  # noqa: BLE001
             LOGGER.error("%s is unavailable because of an unforeseen error.", reference.label, exc_info=error)
             return SecretUnusableError(f"{reference.label} is unavailable. The function's log has the reason.")
 
     def _update_cache(self, reference: SecretReference, result: Secret | SecretError) -> None:
-        """Store the result of a fetch. The caller must have the lock."""
+        """Store the result of a fetch. The lock must be held."""
         if isinstance(result, Secret):
             self._cache[reference] = _CachedSecret(result, self._clock() + self._ttl)
         elif isinstance(result, SecretUnusableError):

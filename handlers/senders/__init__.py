@@ -1,7 +1,7 @@
 """The senders that can call the function: one row of the table per sender.
 
-A row states the method by which the sender authenticates its requests, the source of a delivery's id, and the form of
-the sender's test messages. Each row has the address of the sender's own documentation.
+A row states the method by which the sender authenticates its requests, the source of the delivery ID, and the form of
+the sender's test messages. The comment before a row has the URL of the sender's own documentation.
 """
 
 from collections.abc import Mapping
@@ -12,18 +12,18 @@ from handlers.senders.shared_secrets import Authorization, HeaderSecret, QuerySe
 from handlers.senders.signatures import BodySignature, SignatureOrSecret, StandardWebhooks, TimestampedSignature
 from schemas.strict_json import JSON, value_at
 
-# Headers that carry a credential whatever the sender is. Cloud Run accepts x-serverless-authorization:
+# Headers that can carry a credential regardless of the sender. Cloud Run accepts x-serverless-authorization:
 # https://cloud.google.com/run/docs/authenticating/service-to-service
 _CREDENTIAL_HEADERS = frozenset({"authorization", "proxy-authorization", "x-serverless-authorization", "cookie"})
 
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Represent one sender.
+    """A system that sends events to the function, such as GitHub.
 
-    The id of a delivery is in one of the headers `id_headers`, or consists of the values of the payload's fields
-    `id_fields`. A message is a test message if the header `test_header` or the field `test_field` has the given value.
-    The names of headers are lower case. A field is a path such as `data.status`.
+    The delivery ID is in one of the headers `id_headers`, or consists of the values of the payload's fields
+    `id_fields`. `test_header` and `test_field` are the name and the value of the header and of the field that mark a
+    test message. The names of headers are lowercase. A field is a path such as `data.status`.
     """
 
     name: str
@@ -35,12 +35,12 @@ class Sender:
 
     @property
     def challenge(self) -> str:
-        """Return the value of `WWW-Authenticate` in a 401 response."""
+        """The value of `WWW-Authenticate` in a 401 response."""
         scheme = self.verifier.scheme if isinstance(self.verifier, Authorization) else "Bearer"
         return f'{scheme} realm="dataset-relay"'
 
     def is_test_message(self, headers: Mapping[str, str], payload: JSON) -> bool:
-        """Return True if the sender sent the message to test the webhook. Names in `headers` are lower case."""
+        """Return True if the message only tests the webhook. The names in `headers` are lowercase."""
         if self.test_header:
             name, value = self.test_header
             if headers.get(name) == value:
@@ -51,7 +51,7 @@ class Sender:
         return False
 
     def visible_headers(self, headers: Mapping[str, str]) -> dict[str, str]:
-        """Return the headers without every header that carries a credential of any sender."""
+        """Return `headers` without the headers that carry a credential of any sender."""
         hidden = hidden_headers()
         return {name: value for name, value in headers.items() if name not in hidden}
 
@@ -136,5 +136,5 @@ NATIVE_SENDERS = (SENDERS["token"], SENDERS["standard-webhooks"])
 
 @cache
 def hidden_headers() -> frozenset[str]:
-    """Return the lower-case names of the headers that carry a credential of any sender."""
+    """Return the lowercase names of the headers that carry a credential of any sender."""
     return _CREDENTIAL_HEADERS.union(*(sender.verifier.headers for sender in SENDERS.values()))

@@ -1,9 +1,10 @@
-"""Authenticate a request: decide which sender sent it.
+"""Authenticate a request: determine its sender.
 
-An attacker sends requests without a credential, with a wrong credential, or with a credential of another sender. The
-error is the same in each case. An attacker learns neither the reason nor the name of a secret.
+An attacker sends requests without a credential, with an invalid credential, or with a credential of another sender. The
+error is the same in each case, so an attacker learns neither the reason nor the name of a secret.
 
-This module does no I/O: the caller passes an iterator that fetches the secrets, and a function that writes to the log.
+This module does no I/O: `authenticate` receives an iterator that fetches the secrets, and a function that writes to the
+log.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -18,11 +19,11 @@ _DETAIL = "A secret of the function is unavailable. The log of the function name
 
 
 class Secret(Protocol):
-    """The text of a secret. This module has no access to the secret store, because the store does I/O."""
+    """A secret with its text. This module doesn't import the secret store, because the store does I/O."""
 
     @property
     def text(self) -> str:
-        """Return the secret itself."""
+        """The secret itself."""
 
 
 def authenticate(
@@ -31,7 +32,9 @@ def authenticate(
     secrets: Iterable[tuple[SecretReference, Secret | RelayError]],
     report: Callable[[str], None],
 ) -> str:
-    """Return the name of the first of `senders` whose credential in the request is right for one of `secrets`.
+    """Return the name of the first sender in `senders` for which the request has a valid credential.
+
+    A credential is valid if it matches one of `secrets`.
 
     An unavailable secret doesn't stop the other secrets. `report` receives a message about each secret that is
     unavailable or unusable. Don't show these messages to the caller: the caller isn't authenticated.
@@ -40,9 +43,9 @@ def authenticate(
     such a request can't cause a fetch.
 
     Raises:
-        UnauthenticatedError: No credential is right.
-        SecretUnreachableError: No credential is right for the available secrets, but another attempt can succeed.
-        SecretUnusableError: No credential is right for the available secrets, and another secret is unusable.
+        UnauthenticatedError: No credential is valid.
+        SecretUnreachableError: No credential matches an available secret, but another attempt can succeed.
+        SecretUnusableError: No credential matches an available secret, and another secret is unusable.
     """
     unauthenticated = UnauthenticatedError(senders[0].challenge)
     if not any(sender.verifier.is_present(request) for sender in senders):

@@ -1,7 +1,7 @@
-"""Find the id that a sender gives to a delivery.
+"""Find the ID that a sender assigns to a delivery.
 
-The id names the delivery in responses and logs. An attacker with a valid credential chooses the id, so the id contains
-only printable ASCII characters and has a bounded length.
+The ID names the delivery in responses and logs. An attacker with a valid credential chooses the ID, so the ID must
+consist of printable ASCII characters and have a bounded length.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,21 +13,21 @@ from schemas.strict_json import JSON, value_at
 
 
 def delivery_id(sender: Sender, headers: Mapping[str, str], payload: JSON = None) -> str | None:
-    """Return the id of a delivery: the sender's own id, else the id of Standard Webhooks, else None.
+    """Return the ID of a delivery: the sender's own ID, or else the ID of Standard Webhooks, or else None.
 
-    Names in `headers` are lower case.
+    The names in `headers` are lowercase.
     """
     for candidate in _candidates(sender, headers, payload):
-        if candidate and (name := _printable(candidate)):
-            return name
+        if candidate and (printable := _printable(candidate)):
+            return printable
     return None
 
 
 def standard_id(headers: Mapping[str, str]) -> str | None:
-    """Return the id in the headers of Standard Webhooks, or None.
+    """Return the ID in the headers of Standard Webhooks, or None.
 
-    If the headers have ids in several spellings, the id in the spelling with a signature takes precedence: no
-    signature covers the other ids.
+    If the headers have IDs in several spellings, the ID in the spelling with a signature takes precedence: no
+    signature covers the other IDs.
     """
     spellings = [spelling for spelling in StandardWebhooks().spellings if headers.get(f"{spelling}-id")]
     signed = [spelling for spelling in spellings if f"{spelling}-signature" in headers]

@@ -1,7 +1,7 @@
-"""Verify requests that carry a shared secret itself: in a header or in the query.
+"""Verify requests that carry the shared secret itself, in a header or in the query.
 
 An attacker chooses every header, the query, and the body, and measures the time until the response. Therefore, each
-comparison takes constant time, and a malformed credential is a wrong credential, never an error.
+comparison takes constant time, and a malformed credential counts as an invalid credential, never as an error.
 
 This module does no I/O: the current time is part of the request.
 """
@@ -15,7 +15,7 @@ from urllib.parse import unquote_plus, unquote_to_bytes
 
 
 class BadSecretError(Exception):
-    """A configured secret can't serve a verifier, whatever the request is.
+    """A configured secret is unusable for its verifier, regardless of the request.
 
     The message states the required form and never contains the secret.
     """
@@ -23,10 +23,10 @@ class BadSecretError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SignedRequest:
-    """Represent the parts of a request that can authenticate its sender.
+    """The parts of a request that can authenticate its sender.
 
-    The names in `headers` are lower case. `query` is the query string as received, without the question mark. `now`
-    is the time of the verification, in seconds since 1970.
+    The names in `headers` are lowercase. `query` is the query string as received, without the question mark. `now` is
+    the time of the verification, in seconds since 1970.
     """
 
     headers: Mapping[str, str] = field(repr=False)
@@ -36,32 +36,32 @@ class SignedRequest:
 
 
 class Verifier(Protocol):
-    """One method by which a sender authenticates its requests."""
+    """A method by which a sender authenticates its requests."""
 
     @property
     def headers(self) -> frozenset[str]:
-        """Return the lower-case names of the headers that carry the credential."""
+        """The lowercase names of the headers that carry the credential."""
 
     def is_present(self, request: SignedRequest) -> bool:
-        """Return True if the request has a credential of this kind, right or wrong."""
+        """Return True if the request has a credential of this kind, valid or invalid."""
 
     def verify(self, request: SignedRequest, secret: str) -> bool:
         """Return True if the request shows that its sender knows the secret.
 
         Raises:
-            BadSecretError: The secret can't serve this verifier.
+            BadSecretError: The secret is unusable for this verifier.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class HeaderVerifier:
-    """Base class of the verifiers that read one header, given by its lower-case name."""
+    """Base class of the verifiers that read one header. The name of the header is lowercase."""
 
     header: str
 
     @property
     def headers(self) -> frozenset[str]:
-        """Return the name of the header."""
+        """The name of the header."""
         return frozenset({self.header})
 
     def is_present(self, request: SignedRequest) -> bool:
@@ -71,7 +71,7 @@ class HeaderVerifier:
 
 @dataclass(frozen=True, slots=True)
 class HeaderSecret(HeaderVerifier):
-    """Verify a header whose value is the secret."""
+    """Authentication by a header whose value is the secret."""
 
     def verify(self, request: SignedRequest, secret: str) -> bool:
         """Return True if the value of the header is the secret."""
@@ -80,13 +80,13 @@ class HeaderSecret(HeaderVerifier):
 
 @dataclass(frozen=True, slots=True)
 class Authorization:
-    """Verify the header `Authorization`: `Bearer <secret>`, or `Basic` with the secret in the form `user:password`."""
+    """Authentication by the header `Authorization`: `Bearer <secret>`, or `Basic` with a secret `user:password`."""
 
     scheme: Literal["Bearer", "Basic"]
 
     @property
     def headers(self) -> frozenset[str]:
-        """Return the name of the header."""
+        """The name of the header."""
         return frozenset({"authorization"})
 
     def is_present(self, request: SignedRequest) -> bool:
@@ -114,13 +114,13 @@ class Authorization:
 
 @dataclass(frozen=True, slots=True)
 class QuerySecret:
-    """Verify a query parameter whose value is the secret: for senders that can set nothing but the URL."""
+    """Authentication by a query parameter whose value is the secret, for senders that can set only the URL."""
 
     parameter: str
 
     @property
     def headers(self) -> frozenset[str]:
-        """Return no names: the credential is in the query."""
+        """No names, because the credential is in the query."""
         return frozenset()
 
     def is_present(self, request: SignedRequest) -> bool:
@@ -130,7 +130,7 @@ class QuerySecret:
     def verify(self, request: SignedRequest, secret: str) -> bool:
         """Return True if the query has the parameter exactly once, and its value is the secret.
 
-        A '+' in the value can stand for itself (RFC 3986) or for a space (HTML forms): senders do both.
+        Some senders write a '+' for itself (RFC 3986), and other senders write a '+' for a space (HTML forms).
         """
         values = self._values(request)
         expected = _require_text(secret).encode()
@@ -158,7 +158,7 @@ def _equals_secret(value: str, secret: str) -> bool:
 
 
 def _require_text(secret: str) -> str:
-    # A request without a credential equals an empty secret.
+    # An empty secret would match a request without a credential.
     if not secret:
         raise BadSecretError("a secret must not be empty.")
     return secret

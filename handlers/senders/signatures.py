@@ -1,10 +1,11 @@
 """Verify requests that carry a signature. Every signature is an HMAC-SHA256 with the secret as the key.
 
-An attacker who saw a signed request can send it again, change its body, or take its signature away. Therefore, a
-signature covers every byte of the body, a timestamp that isn't signed or isn't recent doesn't count, and a sender that
-signs can't fall back to a weaker credential while a signature is present.
+An attacker who saw a signed request can send it again, change its body, or remove its signature. Therefore, a
+signature must cover every byte of the body, a timestamp must be signed and recent, and a sender that signs can't fall
+back to a weaker credential while a signature is present.
 
-An attacker also sends malformed signatures and measures the time until the response, see `shared_secrets`.
+An attacker also sends malformed signatures and measures the time until the response. `shared_secrets` describes the
+protection.
 """
 
 import base64
@@ -15,11 +16,11 @@ from typing import Literal
 
 from handlers.senders.shared_secrets import BadSecretError, HeaderVerifier, SignedRequest, Verifier, header_bytes
 
-#: Largest difference between a signed timestamp and the current time, in seconds, in the past and in the future.
+#: The largest difference between a signed timestamp and the current time, in the past or in the future, in seconds.
 #: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 TOLERANCE_SECONDS = 300
 
-# Longer than any timestamp in seconds since 1970. Bounds the cost of the conversion to a number.
+# Longer than any timestamp in seconds since 1970. The limit bounds the cost of the conversion to a number.
 _MAX_TIMESTAMP_DIGITS = 12
 
 _SIGNING_PREFIX = "whsec_"
@@ -27,9 +28,9 @@ _SIGNING_PREFIX = "whsec_"
 
 @dataclass(frozen=True, slots=True)
 class BodySignature(HeaderVerifier):
-    """Verify a header with the signature of the body, after a prefix.
+    """Authentication by a header with a signature of the body, after a prefix.
 
-    With a `separator`, the header is a list of signatures, and one right signature is enough.
+    With a `separator`, the header is a list of signatures, and one valid signature is enough.
     """
 
     prefix: str = ""
@@ -42,7 +43,7 @@ class BodySignature(HeaderVerifier):
         expected = base64.b64encode(digest) if self.encoding == "base64" else digest.hex().encode()
         value = request.headers.get(self.header, "")
         signatures = value.split(self.separator) if self.separator else [value]
-        # Compare every signature, so that the time doesn't depend on the position of the right signature.
+        # Compare every signature, so that the time doesn't depend on the position of the valid signature.
         matches = [self._equals(signature.strip(" \t"), expected) for signature in signatures]
         return any(matches)
 
@@ -56,10 +57,10 @@ class BodySignature(HeaderVerifier):
 
 @dataclass(frozen=True, slots=True)
 class TimestampedSignature(HeaderVerifier):
-    """Verify a header of the form `timestamp=…,signature=…`: the hexadecimal signature of `timestamp.body`."""
+    """Authentication by a header `timestamp=…,signature=…`, with a hexadecimal signature of `timestamp.body`."""
 
     def verify(self, request: SignedRequest, secret: str) -> bool:
-        """Return True if the signature is right and the timestamp is recent."""
+        """Return True if the signature is valid and the timestamp is recent."""
         pairs = [part.strip(" \t").partition("=") for part in request.headers.get(self.header, "").split(",")]
         fields = {name: value for name, _, value in pairs}
         if len(fields) != len(pairs):
@@ -72,7 +73,7 @@ class TimestampedSignature(HeaderVerifier):
 
 @dataclass(frozen=True, slots=True)
 class StandardWebhooks:
-    """Verify the three headers of https://www.standardwebhooks.com: id, timestamp, and signature.
+    """Authentication by the three headers of https://www.standardwebhooks.com: ID, timestamp, and signature.
 
     A sender uses one of the `spellings` as the prefix of the headers. If a request has signatures in several
     spellings, only the first spelling counts: headers of different spellings never complete each other.
@@ -82,7 +83,7 @@ class StandardWebhooks:
 
     @property
     def headers(self) -> frozenset[str]:
-        """Return the names of the signature headers; the id and the timestamp aren't credentials."""
+        """The names of the signature headers. The ID and the timestamp aren't credentials."""
         return frozenset(f"{spelling}-signature" for spelling in self.spellings)
 
     def is_present(self, request: SignedRequest) -> bool:
@@ -90,7 +91,7 @@ class StandardWebhooks:
         return self._spelling(request) is not None
 
     def verify(self, request: SignedRequest, secret: str) -> bool:
-        """Return True if one of the signatures is right and the timestamp is recent.
+        """Return True if one of the signatures is valid and the timestamp is recent.
 
         Raises:
             BadSecretError: The secret doesn't contain a signing key.
@@ -113,10 +114,10 @@ class StandardWebhooks:
 
 @dataclass(frozen=True, slots=True)
 class SignatureOrSecret:
-    """Verify a signature if the request has one, and otherwise the plain secret.
+    """Authentication by a signature if the request has a signature, and otherwise by the plain secret.
 
-    A signature that is present is the only credential that counts. Otherwise, an attacker could spoil the signature
-    and change the body.
+    A signature that is present is the only credential that counts. Otherwise, an attacker could invalidate the
+    signature and change the body.
 
     With `by_prefix`, a secret that begins with `whsec_` can only sign, and any other secret can only be sent plain.
     """
@@ -127,7 +128,7 @@ class SignatureOrSecret:
 
     @property
     def headers(self) -> frozenset[str]:
-        """Return the names of the headers of both verifiers."""
+        """The names of the headers of both verifiers."""
         return self.signature.headers | self.secret.headers
 
     def is_present(self, request: SignedRequest) -> bool:
@@ -135,10 +136,10 @@ class SignatureOrSecret:
         return self.signature.is_present(request) or self.secret.is_present(request)
 
     def verify(self, request: SignedRequest, secret: str) -> bool:
-        """Return True if the credential that counts is right.
+        """Return True if the credential that counts is valid.
 
         Raises:
-            BadSecretError: The secret can't serve the verifier of that credential.
+            BadSecretError: The secret is unusable for the verifier of that credential.
         """
         is_signed = self.signature.is_present(request)
         if self.by_prefix and is_signed != secret.startswith(_SIGNING_PREFIX):

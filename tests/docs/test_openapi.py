@@ -68,7 +68,7 @@ def test_openapi_route_without_the_file_responds_404(relay: Relay, tmp_path: Pat
         assert_problem(response, 404, "not-found")
     finally:
         function.stop()
-    assert "deploy/openapi.json can't be read, so that GET /openapi.json returns 404." in (tmp_path / "log").read_text()
+    assert "deploy/openapi.json can't be read, so GET /openapi.json returns 404." in (tmp_path / "log").read_text()
 
 
 def test_function_does_not_import_the_generator() -> None:

@@ -105,10 +105,10 @@ def test_hook_body_that_is_no_json_object_is_invalid(relay: Relay, body: bytes) 
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"status": "failed", "count": 9}, "The hook's when is false for this event."),
-        ({"status": "done", "count": 3}, "The hook's when is false for this event."),
-        ({"status": "done"}, "The hook's when is false for this event: count is missing."),
-        ({}, "The hook's when is false for this event: status is missing."),
+        ({"status": "failed", "count": 9}, "The hook's when condition is false for this event."),
+        ({"status": "done", "count": 3}, "The hook's when condition is false for this event."),
+        ({"status": "done"}, "The hook's when condition is false for this event: count is missing."),
+        ({}, "The hook's when condition is false for this event: status is missing."),
     ],
 )
 def test_when_false_ignores_the_event(relay: Relay, values: dict[str, Any], reason: str) -> None:
@@ -131,7 +131,7 @@ def test_when_that_fails_ignores_the_event_with_a_warning(relay: Relay) -> None:
     payload = create_payload(relay, status="done", count="many")
     response = call(relay, "when", payload)
     assert response.status_code == 200
-    assert "The hook's when fails on this event, which counts as false" in response.json()["ignored"]
+    assert "The hook's when condition fails on this event and so counts as false" in response.json()["ignored"]
     assert apify_access(relay, payload) is None
     entry = relay.logged(response.headers["Relay-Delivery"])
     assert (entry["severity"], entry["outcome"]) == ("WARNING", "ignored")

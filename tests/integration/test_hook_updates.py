@@ -256,5 +256,5 @@ def test_update_without_a_token_stops_the_others(launch: Launch, tmp_path: Path)
     (warning,) = [json.loads(line) for line in relay.log_text().splitlines() if "without a token" in line]
     assert warning["severity"] == "WARNING"
     assert warning["message"] == (
-        "DATA_WORLD_TOKEN isn't set. Number of updates of hooks without a token: 1, such as hook both: updates.1."
+        "DATA_WORLD_TOKEN isn't set. Updates of hooks without a token: 1, such as hook both: updates.1."
     )

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Any
@@ -111,6 +112,10 @@ def wait_until(condition: Callable[[], bool]) -> None:
 # Responses that never end
 
 
+# In seconds. libcurl rejects a chunk length of more than 17 digits, which must not arrive before the deadline.
+DROP_INTERVAL = 0.2
+
+
 def hang(_connection: socket.socket, _attempt: int, stopped: threading.Event) -> None:
     stopped.wait()
 
@@ -130,7 +135,7 @@ def drip(beginning: bytes, drop: bytes) -> Behavior:
 
     def behave(connection: socket.socket, _attempt: int, stopped: threading.Event) -> None:
         connection.sendall(beginning)
-        while not stopped.wait(0.1):
+        while not stopped.wait(DROP_INTERVAL):
             connection.sendall(drop)
 
     return behave
@@ -202,12 +207,12 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 TRANSIENT: dict[str, tuple[Behavior, int, str]] = {
     **{
         f"status {status}": (send(http_response(status)), 502, "upstream-failed")
-        for status in (408, 500, 502, 503, 504, 520, 599)
+        for status in (408, 500, 503, 504, 599)
     },
     "status 429": (send(http_response(429)), 429, "upstream-rate-limited"),
     **{
         f"Retry-After: {wait}": (send(http_response(429, b"{}", f"Retry-After: {wait}")), 429, "upstream-rate-limited")
-        for wait in ("Wed, 21 Oct 2026 07:28:00 +99999999999999999999", "soon", "-1", "1e9", "Wed\t")
+        for wait in ("Wed, 21 Oct 2026 07:28:00 +99999999999999999999", "soon", "-1")
     },
     "closed connection": (send_and_close(b""), 502, "upstream-unreachable"),
     "reset connection": (lambda connection, _attempt, _stopped: reset(connection), 502, "upstream-unreachable"),
@@ -299,6 +304,7 @@ def test_provider_retry_after_in_the_past_is_no_wait(patient: Relay, provider: M
 
 
 # Faults that a retry can't help
+
 
 def not_http(content: bytes) -> tuple[Behavior, int, str, bool]:
     """Return a fault for `content` in the place of a response."""
@@ -495,28 +501,31 @@ DENSE = {
     "lists": b"[" + b"[]," * 3_300_000 + b"[]]",
     "objects": b"[" + b'{"a":1},' * 1_200_000 + b"1]",
     "encoded strings": b"[" + b'"%41",' * 1_600_000 + b"1]",
-    "one string": b'"' + b"%41," * 2_400_000 + b'"',
+    "encoded string": b'"' + b"%41," * 2_400_000 + b'"',
 }
 
 
 @pytest.mark.parametrize("content", DENSE)
+@pytest.mark.parametrize("deadline", [str(DEADLINE), LONG_DEADLINE])
 def test_provider_six_large_responses_need_little_time_and_memory(
-    launch: Launch, provider: MisbehavingProvider, settings: dict[str, str], content: str
+    launch: Launch, provider: MisbehavingProvider, settings: dict[str, str], content: str, deadline: str
 ) -> None:
     def send_last_byte_late(connection: socket.socket, _attempt: int, stopped: threading.Event) -> None:
         response = http_response(200, DENSE[content])
         connection.sendall(response[:-1])
+        # With the short deadline, the rest of the time is too short for reading the response.
         stopped.wait(DEADLINE * 0.85)
         connection.sendall(response[-1:])
 
-    relay = launch(**settings, RELAY_DEADLINE_SECONDS=str(DEADLINE))
+    relay = launch(**settings, RELAY_DEADLINE_SECONDS=deadline)
     assert_healthy(relay)
     memory, cpu = peak_memory(relay), cpu_seconds(relay)
     with ThreadPoolExecutor(6) as pool:
         outcomes = list(pool.map(lambda _: send_event(relay, provider, send_last_byte_late), range(6)))
     assert {outcome.response.status_code for outcome in outcomes} <= {200, 502, 504}
-    print("MEASURED", content, peak_memory(relay) - memory, cpu_seconds(relay) - cpu, [(o.response.status_code, round(o.seconds,2)) for o in outcomes])
     assert peak_memory(relay) - memory < 130_000
+    # Reading these responses takes a fraction of this time. The CPU time doesn't depend on other processes.
+    assert cpu_seconds(relay) - cpu < 10
 
 
 def test_provider_faults_leave_neither_threads_nor_files(
@@ -532,7 +541,8 @@ def test_provider_faults_leave_neither_threads_nor_files(
         assert statuses <= {429, 502, 504}
         # The function closes an idle connection that the provider has closed.
         for connection in provider.connections:
-            connection.close()
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def count() -> tuple[int, int]:
         return count_threads_and_files(relay)

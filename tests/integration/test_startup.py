@@ -1,136 +1,94 @@
+"""The modules that a start imports: each import makes a cold start longer."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import yaml
 
-from deploy.local.cloud import Function, free_port
-from tests.support.hooks import call, hook, update, written
-from tests.support.relay import Launch, Relay, assert_problem, create_cloud
+from deploy.local.cloud import ROOT, free_port
 
-TOKEN = "apify_api_CANARYabcdefghijklmnopqrstuvwxyz012345"
+# functions-framework and its server import their own modules before main.py. The probe counts only later imports.
+PROBE = """
+import json, os, sys
+import functions_framework._cli, functions_framework._http.gunicorn
+
+def new_packages():
+    global before
+    names = {name.split(".")[0] for name in set(sys.modules) - before} - sys.stdlib_module_names
+    before = set(sys.modules)
+    return sorted(name for name in names if name[0].isalpha() and "__mypyc" not in name)
+
+before = set(sys.modules)
+import main
+result = [new_packages()]
+from handlers.deadline import Deadline
+from handlers.secret_store.store import SecretStore, create_fetchers
+from schemas.secret_reference import SecretReference
+store = SecretStore(create_fetchers(os.environ, os.environ["SECRET_MANAGER_EMULATOR_HOST"]), 300)
+store.get(SecretReference("env", "TOKEN"), Deadline.after(60))
+result.append(new_packages())
+try:
+    store.get(SecretReference("manager", "projects/p/secrets/s/versions/latest"), Deadline.after(5))
+except Exception:
+    pass
+result.append(new_packages())
+print(json.dumps(result))
+"""
+PRODUCT = {"handlers", "main", "schemas"}
+#: The libraries for a call and a schema. Of Jinja2, the framework imports all but the sandbox.
+LIBRARIES = {"requests", "urllib3", "certifi", "charset_normalizer", "idna", "pycurl", "marshmallow", "jinja2"}
+#: Libraries of the tests that the libraries of the function import where they are installed; Cython's runtime.
+OPTIONAL = {"chardet", "backports", "cython_runtime"}
 
 
-def failed_start(tmp_path: Path, **settings: str) -> list[str]:
-    """Start the function with settings that stop the start, and return the lines of the log."""
-    log = tmp_path / "log"
-    with log.open("wb") as stream:
-        function = Function(settings, log=stream)
-    assert function.process.wait(timeout=300) == 1
-    text = log.read_text()
-    assert TOKEN not in text
-    assert "Traceback" not in text
-    return text.splitlines()
-
-
-def test_startup_invalid_settings_reports_all_at_once(tmp_path: Path) -> None:
-    lines = failed_start(
-        tmp_path,
-        APIFY_TOKEN=TOKEN,
-        DATA_WORLD_TOKEN="env:NOT_SET",
-        RELAY_SECRET="bare-name",
-        RELAY_DEADLINE_SECONDS="never",
-        RELAY_MAX_BODY_BYTES="0",
-        APIFY_BASE_URL="http://example.com",
-        LOG_LEVEL="loud",
-        RELAY_ALLOW_UNAUTHENTICATED="true",
-        K_SERVICE="relay",
-    )
-    assert lines[0] == "dataset-relay can't start. Correct these settings:"
-    assert {line.partition(":")[0].strip() for line in lines[1:]} == {
-        "APIFY_TOKEN",
-        "DATA_WORLD_TOKEN",
-        "RELAY_SECRET",
-        "RELAY_DEADLINE_SECONDS",
-        "RELAY_MAX_BODY_BYTES",
-        "APIFY_BASE_URL",
-        "LOG_LEVEL",
-        "RELAY_ALLOW_UNAUTHENTICATED",
+def imported_packages(**settings: str) -> Sequence[set[str]]:
+    """Return the packages that are imported at startup, with the first variable, and with the first secret."""
+    environ = {
+        "PATH": os.environ["PATH"],
+        "TOKEN": "CANARY-token",
+        "HOOK_SECRET": "CANARY-hook-secret",
+        "APIFY_TOKEN": "env:TOKEN",
+        "RELAY_SECRET": "env:TOKEN",
+        "SECRET_MANAGER_EMULATOR_HOST": f"127.0.0.1:{free_port()}",
+        **settings,
     }
+    done = subprocess.run([sys.executable, "-c", PROBE], cwd=ROOT, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return [set(packages) for packages in json.loads(done.stdout.splitlines()[-1])]
 
 
-def test_startup_mistakes_in_relay_yaml_reports_all_at_once(tmp_path: Path) -> None:
-    hooks = {
-        "a": hook(update("apify", "a b", {"nam": "{{ evnt.x }}"}), sender="githib", secret="env:NOT_SET"),
-        "B": hook(update("apify", "abc", {"name": None}), secret=TOKEN),
-    }
-    path = written(tmp_path, hooks)
-    lines = failed_start(tmp_path, RELAY_CONFIG=path)
-    assert lines[0] == "dataset-relay can't start. Correct these mistakes:"
-    assert [line.partition(f"  {path}: ")[2].split(": ")[:2] for line in lines[1:]] == [
-        ["hook a", "sender"],
-        ["hook a", "secret"],
-        ["hook a", "updates.0.update.nam"],
-        ["hook a", "updates.0.update.nam"],
-        ["hook a", "updates.0.dataset"],
-        ["hook B", "The hook's name"],
-        ["hook B", "secret"],
-    ]
+@pytest.fixture(scope="module")
+def without_hooks() -> Sequence[set[str]]:
+    return imported_packages()
 
 
-def test_startup_missing_relay_yaml_fails(tmp_path: Path) -> None:
-    lines = failed_start(tmp_path, RELAY_CONFIG=str(tmp_path / "missing.yaml"))
-    assert lines[1].startswith(f"  {tmp_path}/missing.yaml: ")
-    assert "No such file or directory" in lines[1]
+def test_startup_without_hooks_imports_only_needed_libraries(without_hooks: Sequence[set[str]]) -> None:
+    at_startup, _, _ = without_hooks
+    assert at_startup - PRODUCT - OPTIONAL <= LIBRARIES
 
 
-@pytest.mark.parametrize(
-    "template",
-    ["{{ 'a' | center(4000000000) }}", "{{ " + "(" * 900 + "1" + ")" * 900 + " }}"],
-    ids=["result of 4 GB", "900 brackets"],
-)
-def test_startup_template_with_excessive_cost_fails(tmp_path: Path, template: str) -> None:
-    hooks = {"build": hook(update("apify", "abc", {"name": template}))}
-    lines = failed_start(tmp_path, RELAY_CONFIG=written(tmp_path, hooks), HOOK_SECRET="CANARY-hook-secret")
-    assert len(lines) == 2
-    assert "hook build: " in lines[1]
+def test_startup_with_hook_imports_yaml_in_addition(tmp_path: Path) -> None:
+    update = {"provider": "apify", "dataset": "abc", "update": {"name": None}}
+    hooks = {"build": {"sender": "token", "secret": "env:HOOK_SECRET", "updates": [update]}}
+    config = tmp_path / "relay.yaml"
+    config.write_text(yaml.safe_dump({"hooks": hooks}))
+    at_startup, _, _ = imported_packages(RELAY_CONFIG=str(config))
+    assert at_startup - PRODUCT - OPTIONAL <= LIBRARIES | {"yaml"}
 
 
-def test_startup_template_with_large_constant_does_not_evaluate_constant(launch: Launch, tmp_path: Path) -> None:
-    # Jinja2 evaluates constant expressions during compilation, unless the environment turns this off.
-    hooks = {"build": hook(update("apify", "abc", {"name": "{{ 'a' * 4000000000 }}"}))}
-    relay = launch(RELAY_CONFIG=written(tmp_path, hooks), HOOK_SECRET="CANARY-hook-secret")
-    assert_problem(call(relay, "build", {}, secret="CANARY-hook-secret"), 422, "invalid")
+def test_secret_in_variable_imports_nothing(without_hooks: Sequence[set[str]]) -> None:
+    _, with_variable, _ = without_hooks
+    assert not with_variable
 
 
-@pytest.mark.parametrize("proxy", ["ftp://127.0.0.1:21", "http://"])
-def test_startup_unsupported_proxy_fails(tmp_path: Path, proxy: str) -> None:
-    lines = failed_start(tmp_path, HTTPS_PROXY=proxy, NO_PROXY="")
-    assert any(line.startswith("  HTTPS_PROXY: A proxy must be") for line in lines)
-
-
-def test_startup_missing_ca_bundle_fails(tmp_path: Path) -> None:
-    lines = failed_start(tmp_path, REQUESTS_CA_BUNDLE=str(tmp_path / "missing.pem"))
-    assert any(line.startswith("  REQUESTS_CA_BUNDLE: Must name a file") for line in lines)
-
-
-def test_startup_without_network_serves_requests(launch: Launch) -> None:
-    unreachable = f"127.0.0.1:{free_port()}"
-    relay = launch(
-        SECRET_MANAGER_EMULATOR_HOST=unreachable,
-        APIFY_BASE_URL=f"http://{unreachable}",
-        DATA_WORLD_BASE_URL=f"http://{unreachable}",
-    )
-    assert relay.send(b"", method="GET", path="/health").status_code == 200
-
-
-def test_startup_sends_no_request(launch: Launch) -> None:
-    cloud = create_cloud().start()
-    relay = launch(on=cloud)
-    assert relay.send(b"", method="GET", path="/health").status_code == 200
-    assert cloud.secret_manager.accesses == []
-    assert not cloud.apify.calls
-    assert not cloud.data_world.calls
-    cloud.stop()
-
-
-@pytest.mark.parametrize("name", ["THREADS", "WORKERS"])
-def test_startup_setting_of_server_serves_requests(launch: Launch, name: str) -> None:
-    relay = launch(**{name: "2"})
-    assert relay.send(b"", method="GET", path="/health").status_code == 200
-
-
-def test_shutdown_after_sigterm_exits_with_0(relay: Relay, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    with log.open("wb") as stream:
-        function = Function(relay.cloud.settings(), log=stream).wait_until_up()
-    assert function.stop() == 0
-    assert "Traceback" not in log.read_text()
+def test_secret_in_secret_manager_imports_client(without_hooks: Sequence[set[str]]) -> None:
+    """The client of Secret Manager takes as long to import as everything else."""
+    at_startup, _, with_secret = without_hooks
+    client = {"google", "google_crc32c", "grpc", "proto"}
+    assert client <= with_secret
+    assert not client & at_startup

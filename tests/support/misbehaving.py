@@ -164,3 +164,43 @@ def read_requests(connection: socket.socket) -> Iterator[tuple[str, bytes]]:
             rest += chunk
         yield head.split(b" ")[1].decode(), head + b"\r\n\r\n" + rest[:size]
         received = rest[size:]
+
+
+@contextlib.contextmanager
+def listening(behave: Callable[[socket.socket], None]) -> Iterator[str]:
+    """Listen on loopback, and let `behave` handle each connection. The value is `host:port`."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def handle(connection: socket.socket) -> None:
+            with connection, contextlib.suppress(OSError):
+                behave(connection)
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    threading.Thread(target=handle, args=(connection,), daemon=True).start()
+
+        accepting = threading.Thread(target=accept, daemon=True)
+        accepting.start()
+        try:
+            yield f"127.0.0.1:{server.getsockname()[1]}"
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            accepting.join()
+
+
+@contextlib.contextmanager
+def full_backlog(port: int = 0) -> Iterator[int]:
+    """Listen on a port where the queue of connections is full, so that the kernel drops new connections."""
+    with socket.socket() as full:
+        full.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        full.bind(("127.0.0.1", port))
+        full.listen(0)
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        yield full.getsockname()[1]
+        for filler in fillers:
+            filler.close()

@@ -274,7 +274,7 @@ CASES = [
         "4096 bytes with the URL",
         [{"requestHeaders": _headers(4096)}],
         [{"requestHeaders": _headers(4097)}],
-        "at most 4096 bytes; these have 4097",
+        "at most 4096 bytes, and have 4097",
     ),
     _source(
         "requestEntity",

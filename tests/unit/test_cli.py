@@ -154,7 +154,7 @@ def test_check_hook_uses_headers(check: Check, tmp_path: Path) -> None:
     config = recipe("github-workflow")
     assert check(*options, RELAY_CONFIG=config) == (
         0,
-        "Ignored. The hook's when is false for this event: x-github-event is missing.\n",
+        "Ignored. The hook's when condition is false for this event: x-github-event is missing.\n",
     )
     assert check(*options, "--header", "X-GitHub-Event: ping", RELAY_CONFIG=config) == (
         0,
@@ -162,7 +162,7 @@ def test_check_hook_uses_headers(check: Check, tmp_path: Path) -> None:
     )
     status, output = check(*options, "--header", "X-GitHub-Event:workflow_run", RELAY_CONFIG=config)
     assert (status, output.count("PATCH")) == (0, 1)
-    assert output.startswith("Delivery: the sender has no ID")
+    assert output.startswith("Delivery: the sender provides no ID")
 
 
 def test_check_hook_failed_template_prints_paths(check: Check, tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_check_hook_redacts_credentials(check: Check, tmp_path: Path) -> None:
         (("--hook", "other", "--payload", "x"), "There is no hook other. The hooks are: dbt-job.\n"),
         (("--hook", "dbt-job", "--payload", "/not/there"), "/not/there: can't read the file: No such file"),
         (("--hook", "dbt-job", "--payload", __file__), f"{__file__}: The body"),
-        (("--hook", "dbt-job", "--payload", "x", "--header", "nothing"), "--header must be 'Name: value'.\n"),
+        (("--hook", "dbt-job", "--payload", "x", "--header", "nothing"), "--header must have the form 'Name: value'.\n"),
     ],
 )
 def test_check_wrong_option_prints_remedy(check: Check, options: tuple[str, ...], message: str) -> None:

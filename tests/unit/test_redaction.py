@@ -326,11 +326,9 @@ class TestBudget:
         short = [f"{number:03x}" for number in range(4096)]
         assert Redactor([], short).redact([" ".join(f"_{value}" for value in short)]) == MARK
 
-    @pytest.mark.parametrize(
-        "unit", ["\\", "%41", "&amp;", "\n", "%2541", '"', "\\u0041", in_base64("the quick brown fox") + " "]
-    )
+    @pytest.mark.parametrize("unit", ["\\", "%41", "\n", "%2541", '"', "\\u0041", TOKEN[:6]])
     def test_redact_large_response_with_many_escapes_hides_response(self, unit: str) -> None:
-        assert Redactor([TOKEN]).redact(unit * (5_000_000 // len(unit))) in (MARK, unit * (5_000_000 // len(unit)))
+        assert Redactor([TOKEN]).redact(unit * (9_000_000 // len(unit))) == MARK
 
     @pytest.mark.parametrize("text", ["x" * 10_000_000, "a plain sentence, and more. " * 350_000])
     def test_redact_large_plain_response_is_shown(self, text: str) -> None:
@@ -345,7 +343,7 @@ class TestBudget:
     def test_redact_each_response_has_own_budget(self) -> None:
         redactor = Redactor([TOKEN])
         text = "a plain sentence, and more. " * 100_000
-        assert all(redactor.redact(text) == text for _ in range(10))
+        assert all(redactor.redact(text) == text for _ in range(4))
 
 
 # The strategies for tokens, and for texts that contain a piece of a token in nested forms.

@@ -1,7 +1,7 @@
-"""The filters and tests of templates: those of Jinja2 that are useful here, and the function's own.
+"""The filters and tests of templates: a selection of Jinja2's filters and tests, and the function's own.
 
-The function leaves out Jinja2's filters that pad or format text, make HTML, or choose at random. A filter must not work
-long on a payload, because Python can't interrupt a filter.
+The selection leaves out filters that pad or format text, produce HTML, or choose at random. A filter must not take a
+long time for any payload, because Python can't interrupt a filter.
 """
 
 import inspect
@@ -19,7 +19,7 @@ from handlers.hooks.templates.limits import Budget, RenderError, as_text, requir
 from handlers.hooks.templates.timestamps import parse_timestamp
 from schemas.strict_json import quoted
 
-#: The key of the budget in the context of a template. A template can't write this name.
+#: The key of the budget in the context of a template. A template can't contain this name.
 BUDGET = "=budget"
 
 _DATE_DIRECTIVE = re.compile(r"%(.?)", re.DOTALL)
@@ -33,13 +33,13 @@ _APIFY_NAME_LENGTH = 63
 
 
 class Missing(ChainableUndefined, StrictUndefined):
-    """A missing name, and every name below: `event.a.b | default('x')` works without an `a`."""
+    """The value of a missing name, and of every name below it: `event.a.b | default('x')` works without an `a`."""
 
     __slots__ = ()
 
 
 def look_up(value: Any, key: Any) -> Any:
-    """Return a member of an object, an item of a list, or Missing, and never an attribute of a Python object."""
+    """Return a member of an object, an item of a list, or Missing. Never return an attribute of a Python object."""
     if isinstance(value, Undefined):
         return value
     is_member = isinstance(value, dict) and isinstance(key, str)
@@ -55,13 +55,13 @@ def look_up(value: Any, key: Any) -> Any:
 
 
 def budget_of(context: Context) -> Budget:
-    """Return the budget of the event."""
+    """Return the budget of the event for which the template is rendered."""
     budget: Budget = context[BUDGET]
     return budget
 
 
 def date(value: object, format: str = "%Y-%m-%d") -> str:  # noqa: A002 - the name in templates
-    """Return the day of a timestamp, in UTC, such as `2026-11-23` for `2026-11-22T23:30:00-05:00`."""
+    """Return a timestamp in UTC in a format of strftime, such as `2026-11-23` for `2026-11-22T23:30:00-05:00`."""
     check_date_format(format)
     time = parse_timestamp(value)
     if time is None:
@@ -72,7 +72,7 @@ def date(value: object, format: str = "%Y-%m-%d") -> str:  # noqa: A002 - the na
 
 
 def check_date_format(format: object) -> None:  # noqa: A002
-    """Raise RenderError if `date` doesn't support a format. strftime itself supports padding, as in %1000000d."""
+    """Raise RenderError if `date` doesn't support a format. strftime itself would pad the result, as in %1000000d."""
     directives = []
     if isinstance(format, str) and len(format) <= _MAX_FORMAT_LENGTH:
         directives = _DATE_DIRECTIVE.findall(format)
@@ -86,18 +86,18 @@ def check_date_format(format: object) -> None:  # noqa: A002
 def apify_name(value: object) -> str:
     """Return a name that Apify accepts: `Größe (2026)` becomes `Gro-e-2026`."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise RenderError("apify_name: the value must be a text or a number.")
-    # Normalization can make 18 characters of one character. The rest of a long text doesn't matter.
+        raise RenderError("apify_name: the value must be a string or a number.")
+    # Shorten the text first, because normalization can turn one character into 18 characters.
     text = unicodedata.normalize("NFKD", as_text(value)[:1000])
     plain = "".join(character for character in text if not unicodedata.combining(character))
     name = re.sub(r"[^a-zA-Z0-9]+", "-", plain).strip("-")[:_APIFY_NAME_LENGTH].rstrip("-")
     if not name:
-        raise RenderError("apify_name: the text has no letter and no digit.")
+        raise RenderError("apify_name: the value must contain a letter (a-z, A-Z) or a digit.")
     return name
 
 
 def limit(value: object, length: int, end: str = "") -> str:
-    """Return the first `length` characters of a text. `end`, such as '…', is the end of a shortened text."""
+    """Return the first `length` characters of a text. A shortened text ends with `end`, such as '…'."""
     text = as_text(value)
     if not _is_integer(length) or length < 0 or not isinstance(end, str) or len(end) > length:
         raise RenderError("limit: the length must be 0 or more, and the end must not be longer than the length.")
@@ -124,7 +124,7 @@ def join(context: Context, value: Iterable[Any], d: str = "") -> str:
 
 @pass_context
 def replace(context: Context, value: object, old: str, new: str, count: int = -1) -> str:
-    """Return a text with `new` in the place of `old`, everywhere or `count` times."""
+    """Return a text with `new` in place of every `old`, or in place of the first `count` occurrences of `old`."""
     text, old, new = as_text(value), as_text(old), as_text(new)
     if not _is_integer(count):
         raise RenderError("replace: the count must be a whole number.")
@@ -135,7 +135,7 @@ def replace(context: Context, value: object, old: str, new: str, count: int = -1
 
 def unique(value: list[Any], case_sensitive: bool = False) -> list[Any]:
     """Return the distinct items in their order. `true` differs from 1, and `A` equals `a` unless `case_sensitive`."""
-    # Compare JSON text: a payload can have many numbers with the same hash, and a list has no hash.
+    # Compare the items as JSON text: a payload can contain many numbers with the same hash, and a list has no hash.
     distinct: dict[str, Any] = {}
     for item in value:
         key = tojson(item)
@@ -145,23 +145,26 @@ def unique(value: list[Any], case_sensitive: bool = False) -> list[Any]:
 
 @pass_environment
 def add_up(environment: Environment, value: object, attribute: str | int | None = None, start: float = 0) -> Any:
-    """Return the sum of numbers, or of an attribute of each item. To add up lists takes quadratic time."""
+    """Return the sum of numbers, or of an attribute of each item. The addition of lists would take quadratic time."""
     if not _is_number(start):
         raise RenderError("sum: the start must be a number.")
     return JINJA_FILTERS["sum"](environment, value, attribute, start)
 
 
 def round_number(value: object, precision: int = 0, method: str = "common") -> Any:
-    """Return a rounded number. Python computes 10 ** -precision for a negative precision."""
+    """Return a rounded number. For a negative precision, Python would compute 10 ** -precision."""
     if not _is_number(value) or not _is_integer(precision) or not 0 <= precision <= _MAX_PRECISION:
         raise RenderError(f"round: the value must be a number, and the precision must be 0 to {_MAX_PRECISION}.")
     return JINJA_FILTERS["round"](value, precision, method)
 
 
 def trim(value: str, chars: str | None = None) -> str:
-    """Return a text without white space at its ends, or without `chars`, with which Python compares each character."""
+    """Return a text without the whitespace, or without the characters `chars`, at its ends.
+
+    The length of `chars` is limited, because Python compares each character of the text with `chars`.
+    """
     if chars is not None and not (isinstance(chars, str) and len(chars) <= _MAX_TRIM_CHARACTERS):
-        raise RenderError(f"trim: the characters must be a text of at most {_MAX_TRIM_CHARACTERS} characters.")
+        raise RenderError(f"trim: chars must be a string of at most {_MAX_TRIM_CHARACTERS} characters.")
     return value.strip(chars)
 
 
@@ -173,9 +176,10 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-# These filters get a text: any other value becomes JSON text.
+# These filters receive text: any other value becomes JSON text.
 _TEXT_FILTERS = ("capitalize", "lower", "title", "trim", "upper", "urlencode", "wordcount")
-# These filters get a list: the keys of an object, or the characters of a text. Jinja2 accepts null as an empty list.
+# These filters receive a list. An object becomes the list of its keys, and a string becomes the list of its characters.
+# Any other value is an error. Jinja2 itself accepts null as an empty list.
 _LIST_FILTERS = (
     "first", "join", "last", "list", "map", "max", "min", "reject", "rejectattr", "select", "selectattr", "sort", "sum",
     "unique",
@@ -194,10 +198,13 @@ _ACCEPT_MISSING = {"d", "default", "defined", "undefined"}
 
 
 class _Functions(Environment):
-    """The functions of the filters and tests, without a limit."""
+    """An environment with the filters and tests, without the limits."""
 
     def getitem(self, obj: Any, argument: Any) -> Any:
-        """Return an attribute for sort, min, max, or sum. In a list of one item, these accept a missing attribute."""
+        """Return the attribute by which sort, min, max, or sum processes an item.
+
+        Reject a missing attribute: in a list of one item, these filters would accept a missing attribute.
+        """
         member = look_up(obj, argument)
         require_defined(member)
         return member
@@ -222,7 +229,7 @@ _FUNCTIONS.filters = {name: JINJA_FILTERS[name] for name in (*_TEXT_FILTERS, *_L
 
 
 def _bounded_filter(name: str) -> Callable[..., Any]:
-    """Return a filter that requires its arguments, and charges its result to the budget."""
+    """Return a filter that rejects a missing value as an argument, and charges its result to the budget."""
 
     @pass_context
     def call(context: Context, value: Any, *args: Any, **kwargs: Any) -> Any:
@@ -240,7 +247,7 @@ def _bounded_filter(name: str) -> Callable[..., Any]:
 
 
 def _bounded_test(name: str) -> Callable[..., bool]:
-    """Return a test that requires its arguments."""
+    """Return a test that rejects a missing value as an argument."""
 
     @pass_context
     def call(context: Context, value: Any, *args: Any, **kwargs: Any) -> bool:
@@ -261,7 +268,7 @@ TESTS: Mapping[str, Callable[..., bool]] = {name: _bounded_test(name) for name i
 def accepts_arguments(kind: Literal["filter", "test"], name: str, count: int, keywords: Collection[str]) -> bool:
     """Return True if a filter or a test accepts `count` positional arguments and the named arguments `keywords`."""
     function: Any = _FUNCTIONS.filters[name] if kind == "filter" else _FUNCTIONS.tests[name]
-    # pass_context and pass_environment mark a function with one more argument.
+    # pass_context and pass_environment mark a function that has one more argument.
     own_arguments = 2 if hasattr(function, "jinja_pass_arg") else 1
     try:
         inspect.signature(function).bind(*[None] * (own_arguments + count), **dict.fromkeys(keywords))

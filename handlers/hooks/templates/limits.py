@@ -1,9 +1,9 @@
 """Limits on the cost of templates.
 
-The function trusts the author of a template, and does not trust the sender of a payload. A payload can make a harmless
-template expensive: `'x' * event.count`, or a loop over a long list inside a loop over a long list. Python can't
-interrupt a single operation, so that every operation has to stay small: a template can only make values that are no
-larger than the largest request body.
+The function trusts the author of a template, but not the sender of a payload. A payload can make a harmless template
+expensive: `'x' * event.count`, or a loop over a long list inside a loop over a long list. Python can't interrupt a
+single operation, so every operation must be small: no value that a template produces can be larger than the largest
+request body.
 """
 
 import json
@@ -19,20 +19,20 @@ MAX_STEPS = 100_000
 
 # The maximum size of all values for one event together, as a multiple of the maximum size of one value.
 _MAX_VALUES = 8
-# A double has no integer with more bits.
+# A double can't represent an integer with more bits.
 _MAX_INTEGER_BITS = 1024
 
 
 class RenderError(Exception):
-    """A template fails on a payload. The sender and the log receive the message: it contains nothing of the payload."""
+    """A template fails on a payload. The sender and the log receive the message, which must contain no payload."""
 
 
 class RenderLimitError(RenderError):
-    """A template would exceed a limit on its cost."""
+    """A template exceeds a limit on its cost."""
 
 
 def require_defined(*values: object) -> None:
-    """Raise UndefinedError if a name is missing. Jinja2 accepts a missing name in some places, such as `x in []`."""
+    """Raise UndefinedError if a value is missing. Jinja2 accepts a missing value in expressions such as `x in []`."""
     for value in values:
         if isinstance(value, Undefined):
             str(value)
@@ -40,19 +40,19 @@ def require_defined(*values: object) -> None:
 
 def _reject(value: object) -> NoReturn:
     require_defined(value)
-    raise RenderError(f"The template makes a value of the type {type(value).__name__}, which JSON doesn't have.")
+    raise RenderError(f"The template produces a value of the type {type(value).__name__}, which JSON doesn't have.")
 
 
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_reject, allow_nan=False)
-# A value on the way to a result can contain NaN.
+# An intermediate value can contain NaN.
 _MEASURED = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_reject)
 
 
 class Budget:
-    """The remaining cost of all templates for one event. Each method raises RenderLimitError past a limit.
+    """The remaining budget of all templates for one event. Each method raises RenderLimitError beyond a limit.
 
     `max_text` is the maximum size of a value, and of all results together, in characters of text or JSON. `expired`
-    returns True after the deadline. `steps` is the number of loop steps that are left.
+    returns True after the deadline. `steps` is the remaining number of loop steps.
     """
 
     def __init__(self, max_text: int, expired: Callable[[], bool] = lambda: False, steps: int = MAX_STEPS) -> None:
@@ -65,12 +65,12 @@ class Budget:
     def check_deadline(self) -> None:
         """Check that the deadline has not passed."""
         if self.expired():
-            raise RenderLimitError("The time for this event is up.")
+            raise RenderLimitError("The deadline for this event has passed.")
 
     def check_size(self, size: int) -> None:
-        """Check the size of a value before the template makes the value."""
+        """Check the size of a value before the template produces the value."""
         if size > self.max_text:
-            raise RenderLimitError(f"The template makes a value of more than {self.max_text} characters.")
+            raise RenderLimitError(f"The template produces a value of more than {self.max_text} characters.")
 
     def count_steps(self, values: Iterable[Any]) -> Iterator[Any]:
         """Yield the values of a loop, and count one step for each value."""
@@ -82,7 +82,7 @@ class Budget:
             yield value
 
     def charge(self, value: Any) -> Any:
-        """Return a value that a template has made, after subtracting its size.
+        """Subtract the size of a value that a template has produced, and return the value.
 
         The result of a filter such as `map` is an iterator, which becomes a list.
         """
@@ -94,11 +94,11 @@ class Budget:
                 values.append(self.charge(item))
             return values
         if isinstance(value, int) and value.bit_length() > _MAX_INTEGER_BITS:
-            raise RenderLimitError("The template makes a number that is out of range.")
+            raise RenderLimitError("The template produces a number that is out of range.")
         if isinstance(value, str):
             self._charge_value(len(value))
         elif isinstance(value, list | tuple | dict):
-            # The encoder yields parts: the whole can be larger than the memory, such as for [event.list] * event.n.
+            # Measure part by part: the whole text can exceed the memory, as for [event.list] * event.count.
             size = 0
             for part in _MEASURED.iterencode(value):
                 size += len(part)
@@ -116,34 +116,34 @@ class Budget:
         self.check_size(size)
         self._values -= size
         if self._values < 0:
-            raise RenderLimitError("The templates for this event make too many values.")
+            raise RenderLimitError("The templates for this event produce too many values.")
 
 
 def as_text(value: Any) -> str:
     """Return a value as a part of a longer text: a string unchanged, and any other value as JSON.
 
     Raises:
-        RenderError: JSON has no such value.
+        RenderError: JSON can't represent the value.
     """
     if isinstance(value, str):
         return value
     try:
         return _JSON.encode(value)
     except ValueError:
-        raise RenderError("The template makes a number that JSON doesn't have, such as NaN.") from None
+        raise RenderError("The template produces a number that JSON doesn't have, such as NaN.") from None
 
 
 def as_json(value: Any, budget: Budget) -> JSON:
-    """Return the result of a template: a JSON value that has no part in common with the payload.
+    """Return the result of a template: a JSON value that is independent of the objects of the payload.
 
     Raises:
-        RenderError: JSON has no such value, or the results for this event are too large.
+        RenderError: JSON can't represent the value, or the results for this event are too large.
     """
     text = as_text(value)
     budget.charge_result(len(text))
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise RenderError("The template makes text with a lone surrogate, which is no character.") from None
+        raise RenderError("The template produces text with a lone surrogate, which isn't a character.") from None
     result: JSON = text if isinstance(value, str) else json.loads(text)
     return result

@@ -1,11 +1,11 @@
-"""The sandbox of templates: a part of Jinja2 that reaches nothing but the payload, with a limit on every cost.
+"""The sandbox of templates: a part of Jinja2 that can read only the payload and the headers, with limits on its cost.
 
 A template can use the statements and expressions in _SUPPORTED, the filters and tests of this package, and the names in
-VARIABLES. It can't call anything. A dotted name is a key of the payload, and never an attribute of a Python object. The
-text of a payload is only ever data: a payload can't choose a filter or an attribute.
+VARIABLES. A template can't call anything. A dotted name is a key of the payload, and never an attribute of a Python
+object. A payload can't choose a filter or an attribute, because these names must be literals in the template.
 
-Every operation that makes a value charges the budget of the event. Jinja2 has hooks for operators, filters, and tests.
-For the other operations, such as loops and lists, `_Limiter` adds a filter to the template.
+Every operation that produces a value charges the budget of the event. Jinja2 lets an environment intercept operators,
+filters, and tests. For the other operations, such as loops and lists, `_Limiter` adds a filter to the template.
 """
 
 import math
@@ -34,7 +34,7 @@ _SUPPORTED = (
     nodes.Filter, nodes.Test, nodes.Compare, nodes.Operand, nodes.BinExpr, nodes.UnaryExpr, nodes.Concat,
 )  # fmt: skip
 _LOOP_MEMBERS = {"index", "index0", "revindex", "revindex0", "first", "last", "length", "previtem", "nextitem"}
-# The number of arguments that must be literals: the names of attributes, filters, and tests.
+# The number of arguments that must be literals, because they name attributes, filters, or tests.
 _LITERAL_ARGUMENTS = {
     "map": 1, "select": 1, "reject": 1, "selectattr": 2, "rejectattr": 2, "sort": 3, "min": 2, "max": 2, "sum": 1,
 }  # fmt: skip
@@ -43,11 +43,11 @@ _MAX_POWER_BITS = 2048
 
 
 class TemplateMistakeError(Exception):
-    """A template is unusable, whatever the payload is."""
+    """A template is invalid, regardless of the payload."""
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """Look up keys of the payload instead of attributes of Python objects, and limit the results of operators."""
+    """An environment that reads keys of the payload instead of Python attributes, and limits operators."""
 
     intercepted_binops = frozenset(["+", "-", "*", "**", "/", "//", "%"])
 
@@ -62,7 +62,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         return look_up(obj, argument)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """Return the result of an operator. Check the size before Python computes a large result."""
+        """Return the result of an operator. Check the size of the result before Python computes the result."""
         budget = budget_of(context)
         if operator == "*":
             for value, times in ((left, right), (right, left)):
@@ -70,10 +70,10 @@ class _Environment(ImmutableSandboxedEnvironment):
                     budget.check_size(len(value) * times)
         elif operator == "**" and isinstance(left, int) and isinstance(right, int):
             if abs(left) > 1 and left.bit_length() * right > _MAX_POWER_BITS:
-                raise RenderLimitError("The template makes a number that is out of range.")
+                raise RenderLimitError("The template produces a number that is out of range.")
         elif operator == "%" and isinstance(left, str):
             # Python formats a string with %, and a format such as %1000000000d pads the result.
-            raise RenderError("The operator % is for numbers. Use ~ to join texts.")
+            raise RenderError("The operator % is for numbers. Use ~ to join strings.")
         return budget.charge(super().call_binop(context, operator, left, right))
 
 
@@ -111,11 +111,11 @@ def _finalize(context: Context, value: Any) -> str:
     return as_text(budget_of(context).charge(value))
 
 
-# Without the optimizer, Jinja2 computes nothing at startup, such as `9 ** 9 ** 9`.
+# The optimizer would compute constant expressions, such as `9 ** 9 ** 9`, at startup and without a limit.
 _ENVIRONMENT = _Environment(undefined=Missing, optimized=False, keep_trailing_newline=True, finalize=_finalize)
 _ENVIRONMENT.globals = {}
 _ENVIRONMENT.tests = dict(TESTS)
-# A template can't write a name with "=".
+# A template can't contain a name with "=".
 _ENVIRONMENT.filters = {
     **FILTERS,
     "=charge": _charge,
@@ -127,25 +127,25 @@ _ENVIRONMENT.filters = {
 
 
 class _Limiter(NodeTransformer):
-    """Add filters to the parts of a template that Jinja2 has no hook for."""
+    """A transformer that adds filters to the parts of a template that an environment can't intercept."""
 
     def visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> Any:
-        """Return the node that replaces a node."""
+        """Return the node that replaces `node`."""
         node = self.generic_visit(node, *args, **kwargs)
         match node:
             case nodes.For(iter=values):
                 node.iter = _filtered("=count_steps", values)
             case nodes.Concat(nodes=parts):
-                # Jinja2 writes true as True.
+                # Jinja2's own concatenation would convert true to "True", which isn't JSON.
                 return _filtered("=concatenate", nodes.Tuple(parts, "load", lineno=node.lineno))
             case nodes.Compare() | nodes.Operand():
-                # For Jinja2, `event.missing in []` is false.
+                # Without the filter, `event.missing in []` would be false instead of an error.
                 node.expr = _filtered("=require_defined", node.expr)
             case nodes.Slice(start=start, stop=stop, step=step):
                 bounds = (bound and _filtered("=require_defined", bound) for bound in (start, stop, step))
                 node.start, node.stop, node.step = bounds
             case nodes.Getitem(node=value, arg=nodes.Const(value=key)):
-                # A message can repeat the name of a literal key, but not a computed key.
+                # An error message can repeat a literal key, but not a computed key, which may come from a payload.
                 return nodes.Getattr(value, key, "load", lineno=node.lineno)
             case nodes.Getitem(node=value, arg=key) if not isinstance(key, nodes.Slice):
                 return _filtered("=look_up", value, key)
@@ -162,7 +162,7 @@ def parse(text: str) -> nodes.Template:
     """Return the tree of a template.
 
     Raises:
-        TemplateMistakeError: The template is no template, or uses a name or a feature that is not available.
+        TemplateMistakeError: The text isn't a valid template, or uses an unavailable name or feature.
     """
     try:
         tree = _ENVIRONMENT.parse(text)
@@ -182,7 +182,7 @@ def compile_tree(tree: nodes.Template) -> jinja2.Template:
     """Return the compiled form of a tree from `parse`, with the limits.
 
     Raises:
-        TemplateMistakeError: Python can't compile the template, because it has too many nested parts.
+        TemplateMistakeError: The template has too many nested parts for Python's compiler.
     """
     try:
         return _ENVIRONMENT.from_string(_Limiter().visit(tree))
@@ -201,7 +201,7 @@ def _check_part(node: nodes.Node) -> None:
             raise TemplateMistakeError("An inline if needs an else: 'a' if event.x else ''.")
         case nodes.Getitem(node=nodes.Name(name="headers"), arg=nodes.Const(value=str() as name)):
             if name != name.lower():
-                raise TemplateMistakeError(f"The names of headers are in lower case: headers[{quoted(name.lower())}].")
+                raise TemplateMistakeError(f"Write the names of headers in lowercase: headers[{quoted(name.lower())}].")
         case nodes.Const(value=float() as number) if math.isinf(number):
             raise TemplateMistakeError("A number in the template is out of range.")
         case nodes.Filter():
@@ -215,7 +215,7 @@ def _check_part(node: nodes.Node) -> None:
 
 def _check_arguments(kind: Literal["filter", "test"], node: nodes.Filter | nodes.Test) -> None:
     _check_known(kind, node.name, FILTERS if kind == "filter" else TESTS)
-    keywords: list[Any] = node.kwargs  # Jinja2's parser makes keywords, and declares pairs.
+    keywords: list[Any] = node.kwargs  # Jinja2's parser returns keywords, but declares pairs.
     names = [keyword.key for keyword in keywords]
     if node.dyn_args or node.dyn_kwargs or not filters.accepts_arguments(kind, node.name, len(node.args), names):
         raise TemplateMistakeError(f"The {kind} {node.name} doesn't accept these arguments.")
@@ -246,17 +246,17 @@ def _check_filter(node: nodes.Filter) -> None:
 def _check_known(kind: str, name: str, known: Collection[str]) -> None:
     if name not in known:
         hint = closest(name, known)
-        remedy = f"Did you mean {hint}?" if hint else f"There are {', '.join(sorted(known))}."
+        remedy = f"Did you mean {hint}?" if hint else f"The {kind}s are: {', '.join(sorted(known))}."
         raise TemplateMistakeError(f"There is no {kind} {quoted(name)}. {remedy}")
 
 
 def _check_names(tree: nodes.Template, parts: Sequence[nodes.Node]) -> None:
     names = [part for part in parts if isinstance(part, nodes.Name)]
-    # Do as meta.find_undeclared_variables does, without the optimizer, which would compute parts of the template.
+    # Find the names as meta.find_undeclared_variables does, but without the optimizer (see _ENVIRONMENT).
     generator = TrackingCodeGenerator(_ENVIRONMENT)
     generator.optimizer = None
     generator.visit(tree)
-    # Jinja2 declares `self`, which stands for the blocks of a template.
+    # Jinja2 itself declares the name `self`, which stands for the blocks of a template.
     unknown = generator.undeclared_identifiers | ({"self"} & {name.name for name in names})
     unknown -= set(VARIABLES)
     for part in parts:
@@ -265,14 +265,14 @@ def _check_names(tree: nodes.Template, parts: Sequence[nodes.Node]) -> None:
                 raise TemplateMistakeError("Put a name with a '-' in brackets: headers['x-name'].")
     for name in sorted(unknown):
         if any(node.name == name and node.ctx == "store" for node in names):
-            raise TemplateMistakeError(f"{quoted(name)} isn't always set. Set it before the if, too.")
+            raise TemplateMistakeError(f"{quoted(name)} isn't always set. Set the name before the if, too.")
         hint = _OTHER_LANGUAGES.get(name) or closest(name, VARIABLES)
-        remedy = f"Did you mean {hint}?" if hint else f"There are {' and '.join(VARIABLES)}."
+        remedy = f"Did you mean {hint}?" if hint else f"The names are: {', '.join(VARIABLES)}."
         raise TemplateMistakeError(f"There is no name {quoted(name)}. {remedy}")
 
 
 def _root(node: nodes.Expr) -> str | None:
-    """Return the name at the beginning of a dotted name."""
+    """Return the name at the beginning of a dotted name, or None for another expression."""
     while isinstance(node, nodes.Getattr | nodes.Getitem):
         node = node.node
     return node.name if isinstance(node, nodes.Name) else None

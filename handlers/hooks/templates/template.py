@@ -20,7 +20,7 @@ _OPENINGS = ("{{", "{%", "{#")
 _RESULT = "result"
 # The operators of other languages: &&, ||, a single =, and ! without =.
 _OTHER_OPERATORS = re.compile(r"&&|\|\||(?<![=!<>])=(?!=)|!(?!=)")
-# The exceptions of Jinja2, and of Python's operators and methods.
+# The exceptions that Jinja2, and Python's operators and methods, raise while a template is rendered.
 _FAILURES = (
     TemplateError, ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError,
 )  # fmt: skip
@@ -31,7 +31,7 @@ class MissingKeyError(RenderError):
 
 
 class Template:
-    """A compiled template. With `is_expression`, it is one expression and keeps the type of its value."""
+    """A compiled template. If `is_expression`, the result keeps the type of the expression instead of becoming text."""
 
     def __init__(self, source: str, tree: nodes.Template, *, is_expression: bool) -> None:
         self.source = source
@@ -48,7 +48,11 @@ class Template:
         return self._guard(lambda: as_json(self._evaluate(variables, budget), budget))
 
     def is_true(self, variables: Mapping[str, JSON], budget: Budget) -> bool:
-        """Return the result of a condition. It raises the same errors as `render`."""
+        """Return True if the condition is true for the values of the variables.
+
+        Raises:
+            MissingKeyError, RenderError: See `render`.
+        """
         return self._guard(lambda: bool(self._evaluate(variables, budget)))
 
     def _evaluate(self, variables: Mapping[str, JSON], budget: Budget) -> Any:
@@ -62,20 +66,20 @@ class Template:
 
     @staticmethod
     def _guard(function: Callable[[], T]) -> T:
-        """Return the result of a function. Replace an error that could contain a part of the payload."""
+        """Return the result of `function`. Replace an error whose message could contain a part of the payload."""
         try:
             return function()
         except UndefinedError as error:
             raise MissingKeyError(str(error)) from None
         except (TypeError, ZeroDivisionError) as error:
-            # These messages of Python name types, and not values.
+            # Python's messages for these errors name types, not values.
             raise RenderError(f"The template fails on this payload: {str(error).rstrip('.')}.") from None
         except _FAILURES as error:
             raise RenderError(f"The template fails on this payload ({type(error).__name__}).") from None
 
 
 def is_template(text: str) -> bool:
-    """Return True if a text is a template and not a literal."""
+    """Return True if `text` is a template, and not a literal."""
     return any(opening in text for opening in _OPENINGS)
 
 
@@ -84,11 +88,11 @@ def compile_template(text: str, max_length: int) -> Template:
     """Return a compiled template. `max_length` is the maximum length of the text, in characters.
 
     Raises:
-        TemplateMistakeError: The template is unusable.
+        TemplateMistakeError: The template is invalid.
     """
     tree = _parse(text, max_length)
     match tree.body:
-        # The text is `{{ … }}` alone, without even a comment or white space around it.
+        # The text is only `{{ … }}`, without a comment or whitespace around the braces.
         case [nodes.Output(nodes=[expression])] if text.startswith("{{") and text.endswith("}}"):
             return Template(text, _assignment(expression), is_expression=True)
         case _:
@@ -100,7 +104,7 @@ def compile_condition(text: str, max_length: int) -> Template:
     """Return a compiled condition: an expression without braces. `max_length` is its maximum length, in characters.
 
     Raises:
-        TemplateMistakeError: The condition is unusable.
+        TemplateMistakeError: The condition is invalid.
     """
     if "{{" in text:
         raise TemplateMistakeError("A condition has no braces: event.x == 'y'.")
@@ -123,5 +127,5 @@ def _parse(text: str, max_length: int) -> nodes.Template:
 
 
 def _assignment(expression: nodes.Expr) -> nodes.Template:
-    """Return a template that assigns an expression to a variable. Environment.compile_expression does the same."""
+    """Return a template that assigns `expression` to a variable, as Jinja2's Environment.compile_expression does."""
     return nodes.Template([nodes.Assign(nodes.Name(_RESULT, "store"), expression, lineno=1)], lineno=1)

@@ -13,13 +13,14 @@ _TIMESTAMP = re.compile(
     r" ?(?P<zone>[Zz]|UTC|GMT|[+-]\d\d(?::?[0-5]\d)?)?)?",
     re.ASCII,
 )
-# 10 digits of seconds or 13 digits of milliseconds are the years 2001 to 2286. 8 digits may be a date: 20261122.
+# 10 digits of seconds, or 13 digits of milliseconds, cover the years 2001 to 2286. A number of 8 digits may be a date,
+# such as 20261122.
 _EPOCH = re.compile(r"(?P<seconds>[1-9]\d{9})(?P<milliseconds>\d{3})?(?P<fraction>\.\d+)?", re.ASCII)
 _MAX_LENGTH = 100
 
 
 def parse_timestamp(value: object) -> datetime | None:
-    """Return the time that a value stands for, in UTC, or None. A time without an offset is in UTC."""
+    """Return the time of a timestamp, in UTC, or None for any other value. A time without an offset counts as UTC."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     try:
@@ -38,7 +39,7 @@ def parse_timestamp(value: object) -> datetime | None:
 
 def _from_calendar(match: re.Match[str]) -> datetime:
     time, zone = match["time"] or "00:00", (match["zone"] or "Z").upper()
-    # A leap second is a valid time, but not for datetime.
+    # RFC 3339, 5.7, allows leap seconds. datetime doesn't.
     leap_seconds = 1 if time[5:] == ":60" else 0
     seconds = f"{time[:5]}:59" if leap_seconds else time
     offset = zone if zone[0] in "+-" else "+00:00"

@@ -15,15 +15,15 @@ from schemas.base import path_step
 from schemas.problem import Errors
 from schemas.strict_json import JSON
 
-# A name of a header in a template, such as headers['x-name'] or headers.name.
+# The name of a header in a template, such as headers['x-name'] or headers.name.
 _HEADER = re.compile(r"headers(?:\.|\[['\"])([\w-]+)")
-# The beginning of a text that is probably meant as a template, such as `event.run.id` or `{event.x}`.
+# The beginning of a string that is probably intended as a template, such as `event.run.id` or `{event.x}`.
 _LIKE_A_TEMPLATE = re.compile(r"\A\W*(?:event|headers)[.\[]\w*")
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateLeaf:
-    """Represent a template in a tree. `path` is its path, such as `update.files.0.name`."""
+    """A template in a tree. `path` is its path, such as `update.files.0.name`."""
 
     path: str
     template: Template
@@ -86,22 +86,22 @@ def template_paths(tree: Tree, path: str) -> set[str]:
 def notes(tree: Tree, path: str, hidden: Collection[str]) -> list[str]:
     """Return notes about the parts of the tree at `path` that are valid, but probably not intended.
 
-    `hidden` are the names of the headers that templates don't see.
+    `hidden` contains the names of the headers that templates can't see.
     """
-    found: list[str] = []
+    result: list[str] = []
     for leaf_path, leaf in _leaves(tree, path):
         if isinstance(leaf, TemplateLeaf):
-            found += template_notes(leaf.template, leaf_path, hidden)
+            result += template_notes(leaf.template, leaf_path, hidden)
         elif isinstance(leaf, str) and _LIKE_A_TEMPLATE.search(leaf):
-            found.append(f"{leaf_path} is a text and not a template. Did you mean {{{{ event.… }}}}?")
-    return found
+            result.append(f"{leaf_path} is literal text, not a template. Did you mean {{{{ event.… }}}}?")
+    return result
 
 
 def template_notes(template: Template, path: str, hidden: Collection[str]) -> list[str]:
     """Return notes about the parts of the template at `path` that are valid, but probably not intended."""
-    found = [f"{path} has a $ before {{{{, which becomes a part of the text."] if "${{" in template.source else []
+    result = [f"{path} has a $ before {{{{. The $ becomes part of the text."] if "${{" in template.source else []
     names = sorted({name for name in _HEADER.findall(template.source) if name in hidden})
-    return found + [f"{path} uses the header {name}, which templates can't see." for name in names]
+    return result + [f"{path} uses the header {name}, which templates can't see." for name in names]
 
 
 def _leaves(tree: Tree, path: str) -> Iterator[tuple[str, Tree]]:

@@ -202,4 +202,4 @@ def test_missing_token_message_names_the_variable() -> None:
     context = create(Client([]))._context
     assert context.missing_token_message(RENAME) is None
     message = context.missing_token_message(Update("data.world", "acme/products", {}))
-    assert message == "This function has no token for data.world: DATA_WORLD_TOKEN is not set."
+    assert message == "The function has no token for data.world. Set DATA_WORLD_TOKEN."

@@ -42,8 +42,8 @@ def test_notes_probable_mistakes_name_hook_and_path(tmp_path: Path) -> None:
     second = update("data.world", "acme/products", {"title": "{{ headers.authorization }}"})
     config = load_hooks(tmp_path, a=hook(first), b=hook(second, when="headers['x-gitlab-token'] == 'x'"))
     assert config.notes({"x-gitlab-token", "authorization"}) == [
-        "hook a: updates.0.update.summary has a $ before {{, which becomes a part of the text.",
-        "hook a: updates.0.update.title is a text and not a template. Did you mean {{ event.… }}?",
+        "hook a: updates.0.update.summary has a $ before {{. The $ becomes part of the text.",
+        "hook a: updates.0.update.title is literal text, not a template. Did you mean {{ event.… }}?",
         "hook b: when uses the header x-gitlab-token, which templates can't see.",
         "hook b: updates.0.update.title uses the header authorization, which templates can't see.",
     ]
@@ -63,5 +63,5 @@ def test_warnings_update_without_token_names_variable(tmp_path: Path) -> None:
         update("data.world", "acme/products", body, token="own-token"),
     )
     assert load_hooks(tmp_path, a=hooks).warnings(settings) == [
-        "DATA_WORLD_TOKEN isn't set. Number of updates of hooks without a token: 1, such as hook a: updates.0."
+        "DATA_WORLD_TOKEN isn't set. Updates of hooks without a token: 1, such as hook a: updates.0."
     ]

@@ -80,7 +80,7 @@ def test_load_default_file_returns_content(tmp_path: Path) -> None:
     [
         (None, "Can't read the file: No such file or directory."),
         (b"\xff", "The file is not UTF-8 (byte 0)."),
-        (b"a: [", "Is not YAML"),
+        (b"a: [", "Not valid YAML"),
     ],
 )
 def test_load_unreadable_file_raises(tmp_path: Path, content: bytes | None, message: str) -> None:
@@ -220,7 +220,7 @@ hooks:
   third:
 """
     expected = """
-        hook second: sender: Is a duplicate key
+        hook second: sender: Duplicate key
         hook: Unknown field; did you mean hooks?
         events.allow.2: Must be provider:dataset. '*' stands for any text.
         events.allow.3: Must be provider:dataset. '*' stands for any text.
@@ -235,7 +235,7 @@ hooks:
         hook second: updates.1.tokn: Unknown field; did you mean token?
         hook second: updates.2.dataset: Missing data for required field.
         hook second: updates.3: Must be a JSON object.
-        hook second: secret: 2 of 3: Names an environment variable that isn't set.
+        hook second: secret: 2 of 3: The environment variable isn't set.
         hook second: secret: 3 of 3: Must be a secret reference: projects/P/secrets/NAME
         hook second: when: There is no name "evnt". Did you mean event?
         hook second: updates.0.update.name: There is no name "evnt". Did you mean event?
@@ -249,7 +249,7 @@ hooks:
         hook second: updates.2.update.files.0.name: Missing data for required field.
         hook second: updates.2.update.files.0.source.reqestEntity: Unknown field; did you mean requestEntity?
         hook second: updates.4.token: Looks like a token or a secret. Give a reference to the secret instead: projects/P
-        hook second: updates.4.update: There is no filter "nofilter". There are abs, apify_name, capitalize,
+        hook second: updates.4.update: There is no filter "nofilter". The filters are: abs, apify_name, capitalize,
         hook second: updates.5.update.titel: There is no name "evnt". Did you mean event?
         hook second: updates.5.update.titel: Unknown field; did you mean title?
         hook third: Field may not be null.
@@ -363,8 +363,8 @@ def test_load_without_environment_checks_only_forms(read: Read, mistakes: Mistak
     text = FILE.replace('"env:SET"', '"env:UNSET"')
     assert read(text, environ=None).hooks
     bare, unset = mistakes(text, environ={})
-    assert "hook publish-scrape: secret: 1 of 3: Is the bare name of a secret, which needs GOOGLE_CLOUD_PROJECT" in bare
-    assert "hook publish-scrape: secret: 2 of 3: Names an environment variable that isn't set." in unset
+    assert "hook publish-scrape: secret: 1 of 3: The bare name of a secret needs GOOGLE_CLOUD_PROJECT" in bare
+    assert "hook publish-scrape: secret: 2 of 3: The environment variable isn't set." in unset
 
 
 # The literal parts of an update

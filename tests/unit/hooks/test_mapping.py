@@ -108,8 +108,8 @@ def test_evaluate_true_when_returns_updates(run: Run) -> None:
 @pytest.mark.parametrize(
     ("payload", "reason"),
     [
-        ({"status": "x"}, "The hook's when is false for this event."),
-        ({}, "The hook's when is false for this event: status is missing."),
+        ({"status": "x"}, "The hook's when condition is false for this event."),
+        ({}, "The hook's when condition is false for this event: status is missing."),
     ],
 )
 def test_evaluate_false_when_ignores_event(run: Run, payload: JSON, reason: str) -> None:
@@ -119,7 +119,7 @@ def test_evaluate_false_when_ignores_event(run: Run, payload: JSON, reason: str)
 def test_evaluate_failing_when_ignores_event_with_warning(run: Run) -> None:
     result = run(hook(APIFY, when="event.status > 1"), {"status": "CANARY-status"})
     assert result.is_warning
-    assert result.reason.startswith("The hook's when fails on this event, which counts as false: ")
+    assert result.reason.startswith("The hook's when condition fails on this event and so counts as false: ")
     assert "CANARY" not in result.reason
 
 

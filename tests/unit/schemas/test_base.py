@@ -52,7 +52,7 @@ def test_validate_valid_object_returns_no_errors() -> None:
         ({"inner": []}, {"inner": ["Must be a JSON object."]}),
         ({"items": [{"name": "a"}, 1]}, {"items.1": ["Must be a JSON object."]}),
         ({"items": {}}, {"items": ["Not a valid list."]}),
-        ({"tags": ["a", "b", "a"]}, {"tags.2": ["Must be distinct: the list has this item already."]}),
+        ({"tags": ["a", "b", "a"]}, {"tags.2": ["Must be distinct: the list already has this item."]}),
         ({"flag": 1}, {"flag": ["Must be true or false."]}),
         (
             {"title": "a", "inner": {"name": "a", "_schema": 1}},
@@ -115,7 +115,7 @@ def test_path_step_quotes_special_keys(key: object, step: str) -> None:
 @given(st.text())
 def test_path_step_any_key_is_short_ascii(key: str) -> None:
     step = path_step(key)
-    assert len(step) <= 400
+    assert len(step) <= 800
     assert step.replace("…", "").isascii()
     assert step.isprintable()
 

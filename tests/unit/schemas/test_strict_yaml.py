@@ -62,29 +62,29 @@ def test_parse_alias_returns_value_of_anchor() -> None:
 @pytest.mark.parametrize(
     ("text", "path", "message"),
     [
-        ("a: 1\nb: 2\na: 3", "a", "Is a duplicate key (line 3)."),
-        ("a: {b: 1, b: 2}", "a.b", "Is a duplicate key (line 1)."),
-        ("a:\n  - {b: 1}\n  - {c: 1, 'c': 2}", "a.1.c", "Is a duplicate key (line 3)."),
-        ("1: x", "", "Has a key that is not a string; put the key in quotes (line 1)."),
-        ("? [a]\n: x", "", "Has a key that is not a string; put the key in quotes (line 1)."),
+        ("a: 1\nb: 2\na: 3", "a", "Duplicate key (line 3)."),
+        ("a: {b: 1, b: 2}", "a.b", "Duplicate key (line 1)."),
+        ("a:\n  - {b: 1}\n  - {c: 1, 'c': 2}", "a.1.c", "Duplicate key (line 3)."),
+        ("1: x", "", "A key is not a string; put the key in quotes (line 1)."),
+        ("? [a]\n: x", "", "A key is not a string; put the key in quotes (line 1)."),
         ("a: !!python/object/apply:os.system [x]", "a", "remove the tag (line 1)."),
         ("a: !!binary aGk=", "a", "remove the tag (line 1)."),
         ("a: !!int x", "a", "remove the tag (line 1)."),
-        ("a: !mine x", "a", 'Has the unsupported tag "!mine"; remove the tag (line 1).'),
-        ("a: !mine {}", "a", 'Has the unsupported tag "!mine"; remove the tag (line 1).'),
-        ("a: " + "9" * 400, "a", "Is a number that is out of range (line 1)."),
-        ("a: 1e999", "a", "Is a number that is out of range (line 1)."),
-        ('a: "\\ud800"', "a", "Contains a lone surrogate, which is no character (line 1)."),
-        ("a: [", "", "Is not YAML: expected the node content, but found '<stream end>' (line 1, column 5)."),
+        ("a: !mine x", "a", 'Unsupported tag "!mine"; remove the tag (line 1).'),
+        ("a: !mine {}", "a", 'Unsupported tag "!mine"; remove the tag (line 1).'),
+        ("a: " + "9" * 400, "a", "The number is out of range (line 1)."),
+        ("a: 1e999", "a", "The number is out of range (line 1)."),
+        ('a: "\\ud800"', "a", "Contains a lone surrogate, which isn't a character (line 1)."),
+        ("a: [", "", "Not valid YAML: expected the node content, but found '<stream end>' (line 1, column 5)."),
         ("a: {{ event.x }}", "a", "A value that begins with {{ must be in quotes (line 1)."),
         ("a: {{ event.x }}-b", "", "Put the whole of a value that begins with a quote or with {{ in quotes."),
         ("a: 'x' y", "", "Put the whole of a value that begins with a quote or with {{ in quotes."),
         ("a:\n\tb: 1", "", "Indent with spaces, not with tabs."),
         ("a: b: c", "", "allowed here (line 1, column 5). Put a value that contains ': ' in quotes."),
         ("a: 1\n---\nb: 2", "", "(line 2, column 1). Put everything into one document."),
-        ("a: *x", "", "Is not YAML: found undefined alias 'x' (line 1, column 4)."),
-        ("a: \x01", "", "Is not YAML: the file contains a character that YAML doesn't allow."),
-        ("a: " + "[" * 5000, "", "Is nested deeper than 64 levels."),
+        ("a: *x", "", "Not valid YAML: found undefined alias 'x' (line 1, column 4)."),
+        ("a: \x01", "", "Not valid YAML: the file contains a character that YAML doesn't allow."),
+        ("a: " + "[" * 5000, "", "Nested deeper than 64 levels."),
     ],
 )
 def test_parse_mistake_returns_error_with_path_and_line(text: str, path: str, message: str) -> None:
@@ -107,14 +107,14 @@ def test_parse_max_depth_includes_the_outermost_object(levels: int, is_valid: bo
 def test_parse_recursive_alias_returns_depth_error() -> None:
     _, errors = parse("a: &x [*x]")
     ((message,),) = errors.values()
-    assert message == "Is nested deeper than 64 levels (line 1)."
+    assert message == "Nested deeper than 64 levels (line 1)."
 
 
 def test_parse_exponential_aliases_returns_error() -> None:
     text = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
     text += "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 12))
     _, errors = parse(text)
-    assert errors == {"": ["Has more than 100000 values. An alias counts as the values that it stands for."]}
+    assert errors == {"": ["More than 100000 values. An alias counts as all values for which it stands."]}
 
 
 VALUES = st.recursive(

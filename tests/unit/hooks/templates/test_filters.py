@@ -66,9 +66,9 @@ def test_render_filter_returns_result(text: str, expected: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{{ event.null | apify_name }}", "apify_name: the value must be a text or a number."),
-        ("{{ event.yes | apify_name }}", "apify_name: the value must be a text or a number."),
-        ("{{ '()' | apify_name }}", "apify_name: the text has no letter and no digit."),
+        ("{{ event.null | apify_name }}", "apify_name: the value must be a string or a number."),
+        ("{{ event.yes | apify_name }}", "apify_name: the value must be a string or a number."),
+        ("{{ '()' | apify_name }}", "apify_name: the value must contain a letter (a-z, A-Z) or a digit."),
         ("{{ event.text | limit(-1) }}", "limit: the length must be"),
         ("{{ event.text | limit(true) }}", "limit: the length must be"),
         ("{{ event.text | limit(1, '...') }}", "limit: the length must be"),
@@ -82,7 +82,7 @@ def test_render_filter_returns_result(text: str, expected: Any) -> None:
         ("{{ event.text | round }}", "round: the value must be a number"),
         ("{{ event.float | round(16) }}", "the precision must be 0 to 15"),
         ("{{ event.float | round(-1) }}", "the precision must be 0 to 15"),
-        ("{{ event.text | trim('a' * 101) }}", "trim: the characters must be a text of at most 100"),
+        ("{{ event.text | trim('a' * 101) }}", "trim: chars must be a string of at most 100"),
         ("{{ event.keys | sum }}", "unsupported operand"),
         ("{{ event.keys | sum(start='') }}", "sum: the start must be a number."),
         ("{{ event.text is even }}", "even: the value must be a whole number."),

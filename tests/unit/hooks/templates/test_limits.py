@@ -77,7 +77,7 @@ def test_render_loops_of_several_templates_share_steps() -> None:
     ],
 )
 def test_render_after_deadline_raises(text: str) -> None:
-    with pytest.raises(RenderLimitError, match="time for this event is up"):
+    with pytest.raises(RenderLimitError, match="deadline for this event has passed"):
         render(text, expired=lambda: True)
 
 

@@ -21,7 +21,7 @@ from tests.support.templates import EVENT, HEADERS, LIMIT
     [
         # Names
         ("{{ evnt.x }}", 'There is no name "evnt". Did you mean event?'),
-        ("{{ x }}", 'There is no name "x". There are event and headers.'),
+        ("{{ x }}", 'There is no name "x". The names are: event, headers.'),
         ("{{ self }}", 'There is no name "self".'),
         ("{{ loop.index }}", 'There is no name "loop".'),
         ("{{ range }}", 'There is no name "range".'),
@@ -34,8 +34,11 @@ from tests.support.templates import EVENT, HEADERS, LIMIT
         ("{% set a = 1 %}{{ headers.x-a }}", "in brackets"),
         ("{{ event.a - event.b - nothing }}", "in brackets"),
         ("{{ 1 - nothing }}", "in brackets"),
-        ("{{ headers['X-GitHub-Event'] }}", 'The names of headers are in lower case: headers["x-github-event"].'),
-        ("{% if event.x %}{% set y = 1 %}{% endif %}{{ y }}", '"y" isn\'t always set. Set it before the if, too.'),
+        ("{{ headers['X-GitHub-Event'] }}", 'Write the names of headers in lowercase: headers["x-github-event"].'),
+        (
+            "{% if event.x %}{% set y = 1 %}{% endif %}{{ y }}",
+            '"y" isn\'t always set. Set the name before the if, too.',
+        ),
         ("{% for loop in event %}{% endfor %}", "Not a valid template: Can't assign to special loop variable"),
         # Syntax
         ("{{ event.x ", "Not a valid template: unexpected end of template"),
@@ -53,7 +56,7 @@ from tests.support.templates import EVENT, HEADERS, LIMIT
         # Filters and tests
         ("{{ event.x | dat }}", 'There is no filter "dat". Did you mean date?'),
         ("{% if event.x %}{{ event.x | dat }}{% endif %}", 'There is no filter "dat". Did you mean date?'),
-        ("{{ event.x | zzz }}", 'There is no filter "zzz". There are abs, apify_name, capitalize,'),
+        ("{{ event.x | zzz }}", 'There is no filter "zzz". The filters are: abs, apify_name, capitalize,'),
         ("{{ event.x | attr('__class__') }}", 'There is no filter "attr".'),
         ("{{ event.x is defind }}", 'There is no test "defind". Did you mean defined?'),
         ("{{ event.x is eq }}", "The test eq doesn't accept these arguments."),

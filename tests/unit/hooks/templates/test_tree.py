@@ -72,9 +72,9 @@ def test_template_paths_tree_returns_paths() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("event.run.id", "update.x is a text and not a template. Did you mean {{ event.… }}?"),
-        ("{event.x}", "update.x is a text and not a template. Did you mean {{ event.… }}?"),
-        ("${{ event.x }}", "update.x has a $ before {{, which becomes a part of the text."),
+        ("event.run.id", "update.x is literal text, not a template. Did you mean {{ event.… }}?"),
+        ("{event.x}", "update.x is literal text, not a template. Did you mean {{ event.… }}?"),
+        ("${{ event.x }}", "update.x has a $ before {{. The $ becomes part of the text."),
         ("{{ headers.authorization }}", "update.x uses the header authorization, which templates can't see."),
         ("{{ headers['x-token'] }}", "update.x uses the header x-token, which templates can't see."),
     ],
