@@ -78,6 +78,8 @@ class Relay:
 
     def __call__(self, request: Request) -> Response:
         """Return the response to `request`. Every exception becomes a problem response and a log line."""
+        if self._watchdog.has_closed(request):
+            return empty_response(400)
         inbound = InboundRequest(request)
         log = RequestLog(inbound, self._settings.project)
         problem: Problem | None = None
@@ -203,7 +205,7 @@ class Relay:
 
     @contextmanager
     def _received(self, inbound: InboundRequest) -> Iterator[tuple[bytes, Deadline]]:
-        """Provide the body of a request and the deadline, which counts from the arrival of the body.
+        """Provide the body of a request, and a deadline relative to the arrival of the body.
 
         A large body occupies one of the instance's slots for large bodies until the end of the `with` statement.
 

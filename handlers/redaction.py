@@ -26,6 +26,8 @@ PIECE_LENGTH = 12
 _MIN_LENGTH = 4
 # In characters. A shorter value that consists of letters can be an ordinary key, such as "message".
 _MIN_KEY_LENGTH = 8
+# The maximum number of layers of escapes that a search in a string removes.
+_MAX_LAYERS = 3
 # In digits. Shorter base64 occurs in many texts by chance.
 _MIN_BASE64_LENGTH = 8
 
@@ -104,7 +106,8 @@ def _credential_parts(text: str) -> Iterator[str]:
     value = rest.strip() or scheme
     yield value
     yield value.partition(":")[2]
-    for pair in re.split("[;,]", text):
+    # The value of a cookie can contain commas, and semicolons separate the cookies.
+    for pair in (*re.split("[;,]", value), *text.split(";")):
         yield pair.partition("=")[2].strip(' "')
     with suppress(ValueError):  # Most credentials are not the base64 of a user and a password (RFC 7617).
         user, colon, password = b64decode(value, validate=True).decode().partition(":")
@@ -141,8 +144,10 @@ class Redactor:
         budget = _Budget(self._expired)
         try:
             value = self._without_secret_keys(value)
-            # For most values, which contain no secret, one search in the text of the whole value is enough.
-            if not self._short_values and not self._finds(dump(value).decode(), self._needles, budget):
+            # For most values, which contain no secret, one search in the text of the whole value is enough. That text has
+            # one more layer of JSON escapes than the strings in the value.
+            text = dump(value).decode()
+            if not self._short_values and not self._finds(text, self._needles, budget, layers=_MAX_LAYERS + 1):
                 return value
             return self._redact(value, budget)
         except _BudgetExceededError:
@@ -150,13 +155,15 @@ class Redactor:
 
     @cached_property
     def _needles(self) -> list[str]:
-        """The forms of all tokens and credentials, for which the search looks in a text."""
-        return list(dict.fromkeys(form for value in self._values for form in _forms(value)))
+        """The forms of the tokens and credentials that the search looks for."""
+        forms = (form for value in self._values for form in _forms(value))
+        # The base64 of a short value is long enough for the search.
+        short_forms = (b64encode(value.encode()).decode() for value in self._short_values)
+        return list(dict.fromkeys((*forms, *short_forms)))
 
     @cached_property
     def _key_needles(self) -> list[str]:
-        distinctive = (value for value in self._values if len(value) >= _MIN_KEY_LENGTH or not value.isalpha())
-        return list(dict.fromkeys(form for value in distinctive for form in _forms(value)))
+        return [form for form in self._needles if len(form) >= _MIN_KEY_LENGTH or not form.isalpha()]
 
     def _without_secret_keys(self, value: JSON) -> JSON:
         if not self._secret_keys:
@@ -205,9 +212,9 @@ class Redactor:
             text = text.replace(value, MARK)
         return MARK if self._finds(text, self._needles, budget) else text
 
-    def _finds(self, text: str, needles: list[str], budget: "_Budget") -> bool:
+    def _finds(self, text: str, needles: list[str], budget: "_Budget", layers: int = _MAX_LAYERS) -> bool:
         """Return True if `text`, or `text` without escapes, contains a needle, a piece of a token, or a secret key."""
-        for variant in _variants(text, budget):
+        for variant in _variants(text, budget, layers):
             budget.spend((len(needles) + 50 * len(self._tokens)) * (len(variant) + 100))
             if (
                 any(needle in variant for needle in needles)
@@ -221,19 +228,27 @@ class Redactor:
         return any(key in variant.lower() for variant in _variants(text, budget) for key in self._secret_keys)
 
 
-# The maximum number of layers of escapes that a search removes.
-_MAX_LAYERS = 3
 _JSON_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
 _JSON_CONTROLS = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _LINE_BREAK = re.compile(r"[\r\n]+[ \t]*")
 
 
-def _variants(text: str, budget: "_Budget") -> Iterator[str]:
-    """Yield `text` without line breaks, and the texts that remain after each layer of JSON and URL escapes."""
-    for _ in range(_MAX_LAYERS + 1):
-        yield _LINE_BREAK.sub("", text)
-        budget.spend(1_500 * (text.count("\\") + text.count("%")))
-        unescaped = unquote(_JSON_ESCAPE.sub(_unescape, text) if "\\" in text else text)
+def _variants(text: str, budget: "_Budget", layers: int = _MAX_LAYERS) -> Iterator[str]:
+    """Yield `text` without line breaks, and the texts that remain after each step of removing escapes.
+
+    A layer consists of JSON escapes and of URL escapes. The text between the two steps counts, too: a credential can
+    contain characters that look like a URL escape.
+    """
+    budget.spend(1_500 * sum(map(text.count, "\r\n")))
+    yield _LINE_BREAK.sub("", text)
+    for _ in range(layers):
+        budget.spend(1_500 * sum(map(text.count, "\\%")))
+        without_json = _JSON_ESCAPE.sub(_unescape, text) if "\\" in text else text
+        if without_json != text:
+            yield _LINE_BREAK.sub("", without_json)
+        unescaped = unquote(without_json)
+        if unescaped != without_json:
+            yield _LINE_BREAK.sub("", unescaped)
         if unescaped == text:
             return
         text = unescaped

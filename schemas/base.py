@@ -21,7 +21,7 @@ from marshmallow.exceptions import SCHEMA
 from schemas.problem import Errors
 from schemas.strict_json import quoted
 
-#: The maximum number of errors in a response, because a body can have a million mistakes.
+#: The maximum number of errors in a response, because a body can have a million errors.
 MAX_ERRORS = 100
 #: The beginning of the message about an unknown field.
 UNKNOWN_FIELD = "Unknown field"
@@ -94,7 +94,7 @@ def _unknown_field_message(name: str, known: list[str]) -> str:
 def flatten(messages: Mapping[Any, Any]) -> Errors:
     """Return marshmallow's nested messages by dotted path, such as `{"update.files.0.name": ["…"]}`.
 
-    The result has at most MAX_ERRORS messages, and one more that states the limit.
+    The result has at most MAX_ERRORS messages, and one more message that states the limit.
     """
     pairs = list(islice(_iter_messages(messages, ()), MAX_ERRORS + 1))
     errors: Errors = {}
@@ -130,7 +130,7 @@ def path_step(key: object) -> str:
 
 
 class StrictList(fields.List[Any]):
-    """A list field that stops after MAX_ERRORS mistakes. With `distinct`, no item may repeat an earlier item."""
+    """A list field that stops after MAX_ERRORS errors. With `distinct`, no item may repeat an earlier item."""
 
     def __init__(self, cls_or_instance: fields.Field[Any], *, distinct: bool = False, **kwargs: Any) -> None:
         super().__init__(cls_or_instance, **kwargs)

@@ -59,7 +59,7 @@ MAX_URL_AND_HEADERS = 4096
 # The pattern in the provider's API description.
 _SLUG = r"[a-z0-9](?:-(?!-)|[a-z0-9])+[a-z0-9]"
 
-# The pattern is strict about the userinfo, because redaction would mistake a password after a '/' for a part of the path.
+# The pattern is strict about the userinfo, because redaction would treat a password after a '/' as a part of the path.
 # _BLANK lists Python's whitespace and the control characters, because `\s` has another meaning in ECMAScript.
 _BLANK = r"\x00-\x20\x7f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _URL = (
@@ -76,7 +76,8 @@ def _is_credential_header(name: str) -> bool:
 
 
 def _is_credential_property(name: str) -> bool:
-    return name.lower() in {"credentials", "password"}
+    # Custom metadata can repeat the description of a source.
+    return name.lower() in {"credentials", "password", "requestheaders"}
 
 
 class Authorization(StrictSchema):
@@ -107,7 +108,7 @@ class Source(StrictSchema):
     requestHeaders = fields.Dict(
         validate=string_values,
         metadata={
-            "description": f"The names, the values, and the URL together have at most {MAX_URL_AND_HEADERS} bytes of UTF-8.",
+            "description": f"The URL, names, and values together have at most {MAX_URL_AND_HEADERS} bytes of UTF-8.",
             "secret": _is_credential_header,
         },
     )

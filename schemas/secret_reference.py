@@ -118,7 +118,7 @@ class ReferenceParser:
         return SecretReference("file", path, label)
 
     def _version_name(self, text: str) -> str:
-        """Return the resource name of the version that a full or a bare name of a secret stands for."""
+        """Return the resource name of the version to which `text`, a full or a bare name, refers."""
         if match := _FULL_NAME.fullmatch(text):
             return text if match["version"] else f"{text}/versions/latest"
         if not re.fullmatch(_NAME, text):

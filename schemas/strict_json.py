@@ -1,4 +1,4 @@
-"""JSON that every parser reads in the same way (RFC 8259, and I-JSON, RFC 7493, where RFC 8259 leaves a choice).
+"""JSON that every parser reads in the same way: RFC 8259, and I-JSON (RFC 7493) where RFC 8259 leaves a choice.
 
 `json.loads` keeps the last of two equal keys, accepts NaN, turns 1e999 into infinity, and has a depth limit that
 depends on the interpreter. The meaning of a signed body must not depend on such choices of a parser.
@@ -26,7 +26,7 @@ _NOT_STRUCTURE = bytes(set(range(256)) - set(b'[]{},"'))
 # An opening bracket adds a level (1), and a closing bracket removes a level (-1, as a signed byte).
 _LEVEL_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
-# A double can represent every integer with at most this many digits.
+# Every integer with at most this many digits is within the range of a double.
 _MAX_SAFE_DIGITS = 300
 
 

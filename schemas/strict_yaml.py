@@ -25,11 +25,11 @@ _SCALARS = {
     "int": re.compile(r"[-+]?(?:0|[1-9][0-9]*)\Z"),
     "float": re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z"),
 }
-# The remedies of common mistakes, by the beginning of PyYAML's description.
+# The remedies for common mistakes, by the beginning of PyYAML's description.
 _HINTS = {
     "found character '\\t'": " Indent with spaces, not with tabs.",
     "mapping values are not allowed": " Put a value that contains ': ' in quotes.",
-    "expected <block end>": " Put the whole of a value that begins with a quote or with {{ in quotes.",
+    "expected <block end>": " Put the whole value in quotes if the value begins with a quote or with {{.",
     "but found another document": " Put everything into one document.",
 }
 

@@ -3,7 +3,8 @@
     python -m deploy.gcp.references NAME=VALUE… < SERVICE
 
 SERVICE is the output of `gcloud run services describe --format json`, or empty. The arguments are the settings that
-change. The program exits with the same error as the function would at startup, and uses no network.
+change. If the settings are invalid, the program exits with the error of the function's startup. The program doesn't use
+the network.
 
 The first line is `timeout` and the number of seconds for Cloud Run's request timeout. Each further line has a kind, the
 full name of a secret, and the setting that names the secret, separated by tabs. The kinds are `token` (of a provider),
@@ -26,7 +27,7 @@ from schemas.settings import Settings
 
 
 def iter_references(settings: Settings, config: Config) -> Iterator[tuple[str, SecretReference]]:
-    """Yield each reference to Secret Manager with its kind. The result can contain a reference several times."""
+    """Yield each reference to Secret Manager with its kind. A reference can occur several times."""
     tokens = [provider.token for provider in settings.providers.values()]
     secrets = [("secret", reference) for reference in settings.secrets]
     for hook in config.hooks.values():
@@ -38,8 +39,8 @@ def iter_references(settings: Settings, config: Config) -> Iterator[tuple[str, S
             yield kind, reference
 
 
-def lines(settings: Settings, config: Config) -> list[str]:
-    """Return one line for each secret, without its version. The first reference to a secret determines the line."""
+def secret_lines(settings: Settings, config: Config) -> list[str]:
+    """Return the output line of each secret, without a version. The first reference to a secret determines the line."""
     by_secret: dict[str, str] = {}
     for kind, reference in iter_references(settings, config):
         secret = re.sub(r"/versions/[^/]*\Z", "", reference.name)
@@ -47,8 +48,8 @@ def lines(settings: Settings, config: Config) -> list[str]:
     return list(by_secret.values())
 
 
-def variables(service: str) -> dict[str, str]:
-    """Return the environment variables in the JSON description of a service, which may be empty."""
+def service_variables(service: str) -> dict[str, str]:
+    """Return the environment variables in `service`, the JSON description of a service or an empty string."""
     containers = json.loads(service)["spec"]["template"]["spec"]["containers"] if service.strip() else [{}]
     # The description has no value for a variable that Cloud Run fills from a secret. Any value counts as set.
     return {variable["name"]: variable.get("value", "set") for variable in containers[0].get("env") or ()}
@@ -58,16 +59,16 @@ def main() -> None:
     """Print the lines, or exit with the mistakes in the settings."""
     changes = dict(argument.split("=", 1) for argument in sys.argv[1:])
     # Check the settings as in the function's own environment on Cloud Run.
-    os.environ.update({"K_SERVICE": "dataset-relay", **variables(sys.stdin.read()), **changes})
+    os.environ.update({"K_SERVICE": "dataset-relay", **service_variables(sys.stdin.read()), **changes})
     # The import starts the function, which writes warnings to its log on stdout.
     with redirect_stdout(StringIO()):
         from main import load_configuration
     settings, config, warnings = load_configuration(os.environ)
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    # The transfer of the body, the work, and the transfer of the response can take one deadline each.
+    # Receiving the body, processing the event, and sending the response can each take RELAY_DEADLINE_SECONDS.
     print(f"timeout\t{max(30, math.ceil(3 * settings.deadline_seconds) + 3)}")
-    for line in lines(settings, config):
+    for line in secret_lines(settings, config):
         print(line)
 
 

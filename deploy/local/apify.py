@@ -15,11 +15,11 @@ from deploy.local.provider import LocalProvider, RejectedError, json_body, now
 
 @dataclass(kw_only=True)
 class Apify(LocalProvider):
-    """Serve the datasets API of Apify. The values of `tokens` are usernames."""
+    """A local Apify with the datasets API. The accounts in `tokens` are usernames."""
 
     prefix: str = "/v2"
     datasets: dict[str, dict[str, Any]] = field(default_factory=dict)
-    #: The maximum number of updates of a dataset within a second.
+    #: The maximum number of updates of a dataset per second.
     rate_limit: int = 60
     recent: defaultdict[str, deque[float]] = field(default_factory=lambda: defaultdict(deque))
 

@@ -26,7 +26,7 @@ APIFY_USER, DATA_WORLD_OWNER = "jane", "acme"
 
 @dataclass
 class Cloud:
-    """Run both local providers, and a Secret Manager with the tokens of these providers."""
+    """Both local providers, and a Secret Manager with the tokens of the providers and the secrets of the senders."""
 
     apify_token: str = field(default_factory=lambda: f"apify_api_{secrets.token_hex(18)}", repr=False)
     data_world_token: str = field(default_factory=lambda: f"dw.{secrets.token_urlsafe(30)}", repr=False)
@@ -37,11 +37,11 @@ class Cloud:
     secret_manager: SecretManager = field(init=False)
 
     def start(self) -> "Cloud":
-        """Start all three servers on free ports."""
+        """Start all three servers on free ports. Return the cloud itself."""
         self.apify = Apify(tokens={self.apify_token: APIFY_USER})
         self.data_world = DataWorld(tokens={self.data_world_token: DATA_WORLD_OWNER})
         self.secret_manager = SecretManager()
-        # `echo TOKEN | gcloud secrets versions add …` stores a line end behind the token.
+        # `echo TOKEN | gcloud secrets versions add …` stores a newline after the token.
         self.secret_manager.add_version(secret_name("apify-token"), f"{self.apify_token}\n")
         self.secret_manager.add_version(secret_name("data-world-token"), self.data_world_token)
         self.secret_manager.add_version(secret_name("relay-secret"), self.relay_secret)
@@ -58,7 +58,7 @@ class Cloud:
         self.secret_manager.stop()
 
     def settings(self) -> dict[str, str]:
-        """Return the variables that make a function use this cloud."""
+        """Return the environment variables of a function that uses this cloud."""
         return {
             "GOOGLE_CLOUD_PROJECT": PROJECT,
             "SECRET_MANAGER_EMULATOR_HOST": self.secret_manager.address,
@@ -76,7 +76,7 @@ def secret_name(name: str) -> str:
 
 
 class Function:
-    """Run the function as in a deployment: `functions-framework` in a process of its own."""
+    """The function as in a deployment: `functions-framework` in a separate process."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class Function:
         environ: Mapping[str, str] | None = None,
         command: Sequence[str] = (sys.executable, "-m", "functions_framework", "--target", "relay"),
     ) -> None:
-        """Start the function. Its variables are `settings`, `environ`, and the few that every process needs."""
+        """Start the function. Its variables are `settings`, `environ`, and the variables that every process needs."""
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         needed = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
@@ -102,15 +102,15 @@ class Function:
             start_new_session=True,
         )
 
-    def wait_until_up(self, seconds: float = 300.0, *, over: threading.Event | None = None) -> "Function":
-        """Wait until GET /health has a response, or until the event `over` is set.
+    def wait_until_up(self, seconds: float = 300.0, *, stop: threading.Event | None = None) -> "Function":
+        """Wait until GET /health has a response, or until the event `stop` is set. Return the function itself.
 
         Raises:
-            RuntimeError: The function has ended, or has no response after `seconds`.
+            RuntimeError: The function has ended, or doesn't respond within `seconds`.
         """
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            if over and over.is_set():
+            if stop and stop.is_set():
                 return self
             if self.process.poll() is not None:
                 raise RuntimeError(f"The function ended with exit code {self.process.returncode}.")
@@ -120,7 +120,7 @@ class Function:
             except (urllib.error.URLError, ConnectionError, TimeoutError):
                 time.sleep(0.02)
         self.stop()
-        raise RuntimeError(f"The function was not up after {seconds} seconds.")
+        raise RuntimeError(f"The function did not respond within {seconds} seconds.")
 
     def stop(self) -> int:
         """Stop the function with SIGTERM, as Cloud Run does, and return its exit code."""
@@ -129,20 +129,20 @@ class Function:
         try:
             return self.process.wait(timeout=60)
         except subprocess.TimeoutExpired:
-            # End the process group, since gunicorn's workers are child processes.
+            # End the process group, because gunicorn's workers are child processes.
             os.killpg(self.process.pid, signal.SIGKILL)
             return self.process.wait()
 
 
-def ending() -> threading.Event:
+def stop_event() -> threading.Event:
     """Return an event that Ctrl-C and SIGTERM set, instead of raising an exception.
 
     An exception during the start of a process would leave the process behind.
     """
-    over = threading.Event()
+    stop = threading.Event()
     for signal_number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signal_number, lambda *_: over.set())
-    return over
+        signal.signal(signal_number, lambda *_: stop.set())
+    return stop
 
 
 def free_port() -> int:
@@ -153,8 +153,8 @@ def free_port() -> int:
         return port
 
 
-def is_free(port: int) -> bool:
-    """Return whether no process listens on `port`."""
+def is_free_port(port: int) -> bool:
+    """Return True if no process listens on `port` of the loopback interface."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         return probe.connect_ex(("127.0.0.1", port)) != 0

@@ -13,7 +13,7 @@ from deploy.local.provider import LocalProvider, RejectedError, json_body, now
 
 @dataclass(kw_only=True)
 class DataWorld(LocalProvider):
-    """Serve the datasets API of data.world. The values of `tokens` are the owners of datasets."""
+    """A local data.world with the datasets API. The accounts in `tokens` are the owners of datasets."""
 
     prefix: str = "/v0"
     datasets: dict[str, dict[str, Any]] = field(default_factory=dict)

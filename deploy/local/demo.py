@@ -12,7 +12,7 @@ from typing import Any
 
 import requests
 
-from deploy.local.cloud import APIFY_USER, DATA_WORLD_OWNER, Cloud, Function, ending
+from deploy.local.cloud import APIFY_USER, DATA_WORLD_OWNER, Cloud, Function, stop_event
 from deploy.local.provider import LocalProvider
 from deploy.local.signing import authentication, signed_headers
 
@@ -23,7 +23,7 @@ _COLORS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "cyan": "36"}
 
 @dataclass(frozen=True)
 class Scene:
-    """Represent an event of the demo, and its expected effect."""
+    """An event of the demo, and its expected effect."""
 
     title: str
     path: str
@@ -39,17 +39,17 @@ class Scene:
 
     @property
     def body(self) -> bytes:
-        """Return the request body."""
+        """The request body."""
         return _body(self.event)
 
 
 class DemoError(Exception):
-    """Raised if an event doesn't have its expected effect."""
+    """An event doesn't have its expected effect."""
 
 
 def main() -> int:
     """Run the demo, and return 0 if all records have changed."""
-    over = ending()
+    stop = stop_event()
     cloud = Cloud().start()
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "log")
@@ -57,11 +57,11 @@ def main() -> int:
         with log.open("wb") as stream:
             function = Function({**cloud.settings(), "RELAY_CONFIG": RECIPE}, log=stream)
         try:
-            function.wait_until_up(over=over)
-            if not over.is_set():
+            function.wait_until_up(stop=stop)
+            if not stop.is_set():
                 _introduce(cloud, function, time.monotonic() - started)
             for number, scene in enumerate(_scenes(cloud), start=1):
-                if over.is_set():
+                if stop.is_set():
                     print("\nInterrupted.")
                     return 130
                 _play(number, scene, function)
@@ -193,7 +193,7 @@ def _play(number: int, scene: Scene, function: Function) -> None:
         raise DemoError(f"The provider has received no call. The response was {response.status_code}: {response.text}")
     call = scene.provider.calls[-1]
     if call.headers.get("authorization") != f"Bearer {scene.token}":
-        raise DemoError("The provider hasn't received the token in Secret Manager.")
+        raise DemoError("The provider has not received the token that is in Secret Manager.")
     token = "Authorization: Bearer •••• (the token in Secret Manager)"
     _print_part("received", f"{call.method} {call.path}", token, call.json)
     status = f"{response.status_code} {HTTPStatus(response.status_code).phrase}, {elapsed:.0f} ms"
@@ -221,22 +221,22 @@ def _check_record(scene: Scene) -> None:
 
 def _print_part(label: str, *lines: object) -> None:
     for line in lines:
-        text = line if isinstance(line, str) else pretty(line)
+        text = line if isinstance(line, str) else format_json(line)
         for text_line in text.splitlines():
             print(f"   {paint('cyan', f'{label:<12}')}{text_line}")
             label = ""
 
 
-def pretty(value: Any, indent: str = "") -> str:
+def format_json(value: Any, indent: str = "") -> str:
     """Return `value` as JSON, with a line for each element that fits on a line."""
     text = json.dumps(value, ensure_ascii=False)
     if len(indent + text) <= _WIDTH or not value or not isinstance(value, dict | list):
         return text
     inner = indent + "  "
     if isinstance(value, dict):
-        parts = [f"{json.dumps(key)}: {pretty(member, inner)}" for key, member in value.items()]
+        parts = [f"{json.dumps(key)}: {format_json(member, inner)}" for key, member in value.items()]
     else:
-        parts = [pretty(element, inner) for element in value]
+        parts = [format_json(element, inner) for element in value]
     opening, closing = "{}" if isinstance(value, dict) else "[]"
     return f"{opening}\n{inner}" + f",\n{inner}".join(parts) + f"\n{indent}{closing}"
 

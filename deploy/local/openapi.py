@@ -31,18 +31,18 @@ _DESCRIPTION = """\
 Updates the record of a dataset on Apify or data.world when a data pipeline finishes.
 
 Send native events to `POST /`. A sender with a payload of its own sends the payload to a hook.
-A success is the provider's own response. Every other response is a problem (RFC 9457), whose `retryable` states
-whether the same request may succeed later. The `errors` of a 422 name the rules that this document can't express.
+A success is the provider's own response. Every other response is a problem (RFC 9457), whose `retryable` is true
+if the same request may succeed later. The `errors` of a 422 name the rules that this document can't express.
 """
 
 
 class _Converter(OpenAPIConverter):
-    """Extend apispec's converter by the base classes, fields, and validators of schemas.base."""
+    """A converter that adds the base classes, fields, and validators of schemas.base to apispec's converter."""
 
     field_mapping = {**DEFAULT_FIELD_MAPPING, StrictBoolean: ("boolean", None)}  # noqa: RUF012 - apispec's declaration
 
     def schema2jsonschema(self, schema: Any) -> dict[str, Any]:
-        """Return the JSON schema of a marshmallow schema, with its docstring as the description."""
+        """Return the JSON schema of a marshmallow schema. The docstring of the schema becomes the description."""
         instance = resolve_schema_instance(schema)
         converted = super().schema2jsonschema(instance)  # type: ignore[no-untyped-call]
         json_schema: dict[str, Any] = {"description": inspect.getdoc(instance), **converted}
@@ -57,7 +57,7 @@ class _Converter(OpenAPIConverter):
         return json_schema
 
     def field2pattern(self, field: fields.Field[Any], **_: Any) -> dict[str, str]:
-        """Return the pattern of a field with one pattern. Otherwise, the metadata of the field has the pattern."""
+        """Return the pattern of a field with one pattern. A field with several patterns has a pattern as metadata."""
         patterns = [str(rule.regex.pattern) for rule in field.validators if isinstance(rule, validate.Regexp)]
         return {"pattern": _ecmascript(patterns[0])} if len(patterns) == 1 else {}
 
@@ -76,7 +76,7 @@ class _Converter(OpenAPIConverter):
         return properties
 
     def init_attribute_functions(self) -> None:
-        """Add `own2properties` to the end of apispec's own functions."""
+        """Add `own2properties` after apispec's own functions."""
         super().init_attribute_functions()  # type: ignore[no-untyped-call]
         self.attribute_functions.append(self.own2properties)
 

@@ -89,14 +89,14 @@ RESPONSE_SCHEMAS: tuple[tuple[Schema, Mapping[str, Any]], ...] = (
 
 HEADERS: Mapping[str, Mapping[str, Any]] = {
     "Relay-Delivery": {
-        "description": "The ID of the delivery, also in the log: the ID of the event, the sender's own ID, or a new "
-        "UUID.",
+        "description": "The ID of the delivery in responses and logs: the ID of the event, the sender's own ID, or a "
+        "new UUID.",
         "required": True,
         "schema": {"type": "string", "pattern": "^[\\x20-\\x7e]{1,200}$"},
     },
     "Retry-After": {
-        "description": "The time to repeat the same request, in seconds or as a date. Always present in a 503; in "
-        "other responses if the provider sends the header.",
+        "description": "The time after which to send the same request again, in seconds or as a date. Always present "
+        "in a 503. Present in other responses if the provider sends the header.",
         "schema": {"type": "string", "minLength": 1},
     },
     "WWW-Authenticate": {
@@ -120,7 +120,7 @@ _HEADERS_BY_STATUS = {
 
 @dataclass(frozen=True, slots=True)
 class ProblemKind:
-    """Represent one kind of problem."""
+    """A kind of problem. The description is a sentence for the readers of the document."""
 
     name: str
     description: str
@@ -177,7 +177,7 @@ def json_response(description: str, schema: Mapping[str, Any], status: int = 200
     return {"description": description, "headers": headers(status), "content": {JSON_TYPE: {"schema": schema}}}
 
 
-def either(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+def combine_responses(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
     """Return the combination of two responses with the same status and different content types."""
     return {
         "description": f"{first['description']}\n\n{second['description']}",

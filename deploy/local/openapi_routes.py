@@ -5,7 +5,7 @@ from typing import Any
 
 from deploy.local.openapi_responses import (
     JSON_TYPE,
-    either,
+    combine_responses,
     headers,
     json_response,
     problem_kinds,
@@ -22,8 +22,8 @@ _STANDARD_HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
 _DRY_RUN = {
     "name": "dry_run",
     "in": "query",
-    "description": "`true`: the function does everything except the call to the provider, and returns the request that "
-    "it would send. Another value, or a repeated parameter, results in a 422.",
+    "description": "If `true`, the function does everything except the call to the provider, and returns the request "
+    "that it would send. Any value except `true` and `false`, or a repeated parameter, results in a 422.",
     "schema": {"type": "string", "enum": ["true", "false"]},
 }
 _DATA_WORLD_EVENT = {
@@ -45,7 +45,7 @@ _ENVELOPE = {"specversion": "1.0", "id": "run-4711", "source": "/pipelines/7", "
 
 
 def _security_schemes() -> dict[str, dict[str, Any]]:
-    """Return the security schemes by name. A scheme that is a header of some senders has the name of the header."""
+    """Return the security schemes by name. A scheme for a header of a sender has the name of the header."""
     schemes: dict[str, dict[str, Any]] = {
         "bearer": {"type": "http", "scheme": "bearer", "description": "The secret."},
         "basic": {"type": "http", "scheme": "basic", "description": "The secret as user:password."},
@@ -60,7 +60,7 @@ def _security_schemes() -> dict[str, dict[str, Any]]:
         schemes[name] = _header_scheme(name, "One of the three headers of a Standard Webhooks signature.")
     senders_by_header: dict[str, list[str]] = {}
     for name, sender in SENDERS.items():
-        # The scheme `bearer` covers Authorization, and the headers svix-* are aliases of webhook-*.
+        # The schemes `bearer` and `basic` cover Authorization, and the headers svix-* are aliases of webhook-*.
         for header in sorted(sender.verifier.headers - {*_STANDARD_HEADERS, "authorization"}):
             if not header.startswith("svix-"):
                 senders_by_header.setdefault(header, []).append(name)
@@ -126,8 +126,8 @@ def _event_operation() -> dict[str, Any]:
         "summary": "Update one dataset",
         "description": "Receives a native event, bare or in a CloudEvent. In the binary mode of CloudEvents, the body "
         "is the bare event, and `ce-specversion`, `ce-id`, `ce-source`, `ce-type`, and optionally `ce-time` are "
-        "headers. The id, type, and time of a CloudEvent take precedence over the same fields of its data. Either "
-        "credential is enough.",
+        "headers. The `id`, `type`, and `time` of a CloudEvent take precedence over the same fields of its data. "
+        "Either credential is enough.",
         "security": _EVENT_SECURITY,
         "parameters": [_DRY_RUN],
         "requestBody": _request_body(examples, {JSON_TYPE: "Event", CLOUD_EVENT: "CloudEvent"}),
@@ -171,9 +171,9 @@ def _hook_operation() -> dict[str, Any]:
                 "All updates succeeded, or a dry run would send them, or the hook ignores the event.", success
             ),
             **responses,
-            # If another attempt may succeed, the status is 503, so that a 502 has no Retry-After.
+            # A 502 has no Retry-After, because the status is 503 if another attempt may succeed.
             "502": json_response("At least one update failed, and another attempt can't succeed.", failure),
-            "503": either(retryable, responses["503"]),
+            "503": combine_responses(retryable, responses["503"]),
         },
     }
 

@@ -1,7 +1,7 @@
-"""The common parts of the local providers: a server on loopback, tokens, error responses, and a record of all calls.
+"""The common parts of the local providers: a loopback server, tokens, error responses, and a record of all calls.
 
 The local providers implement reading and updating a dataset. The rules come from the documentation of the providers,
-not from the schemas of the function, so that a test fails where the two differ.
+not from the schemas of the function, so that a test fails if the rules and the schemas differ.
 """
 
 import gzip
@@ -21,7 +21,7 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 @dataclass(frozen=True)
 class Call:
-    """Represent a request to a provider. The body is uncompressed, and the names of the headers are lowercase."""
+    """A request to a provider. The body is uncompressed, and the names of the headers are lowercase."""
 
     method: str
     path: str
@@ -31,12 +31,12 @@ class Call:
 
     @property
     def json(self) -> Any:
-        """Return the body as JSON."""
+        """The JSON value in the body."""
         return json.loads(self.body)
 
 
 class RejectedError(Exception):
-    """Raised for a request that the provider rejects, with the parts of its error body."""
+    """The provider rejects the request. The attributes are the parts of the provider's error response."""
 
     def __init__(self, status: int, kind: str, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -45,7 +45,7 @@ class RejectedError(Exception):
 
 @dataclass(kw_only=True)
 class LocalProvider:
-    """Base class of the local providers."""
+    """Base class of the local providers. `tokens` maps each token to its account."""
 
     prefix: str
     tokens: dict[str, str] = field(repr=False)
@@ -60,24 +60,24 @@ class LocalProvider:
 
     @property
     def base_url(self) -> str:
-        """Return the URL of the server, with the prefix of the API."""
+        """The URL of the server, with the prefix of the API."""
         assert self.server is not None
         return f"http://127.0.0.1:{self.server.server_port}{self.prefix}"
 
     def start(self, port: int = 0) -> "LocalProvider":
-        """Listen on `port`, or on a free port, until `stop`."""
+        """Serve on `port`, or on a free port if `port` is 0, until `stop`. Return the provider itself."""
         self.server = make_server("127.0.0.1", port, self._app(), threaded=True, request_handler=_Handler)
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         return self
 
     def stop(self) -> None:
-        """Stop listening."""
+        """Stop the server."""
         assert self.server is not None
         self.server.shutdown()
         self.server.server_close()
 
     def seen(self, path: str) -> list[Call]:
-        """Return the calls to a path, which is given without the prefix."""
+        """Return the calls to `path`, which doesn't include the prefix."""
         return [call for call in list(self.calls) if call.path == self.prefix + path]
 
     def carry_out(self) -> Response:
@@ -141,13 +141,13 @@ class LocalProvider:
 
 
 class _Handler(WSGIRequestHandler):
-    """Handler that keeps connections open, as the providers do, and logs nothing."""
+    """A handler that keeps connections open, as the providers do, and logs nothing."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
     def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - the name in werkzeug
-        """Log nothing, since `calls` has all requests."""
+        """Log nothing, because `calls` has all requests."""
 
 
 def _uncompressed_body(incoming: Request) -> bytes:

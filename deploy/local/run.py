@@ -1,10 +1,10 @@
-"""`make run`: the function, both providers and Secret Manager until Ctrl-C, with commands to paste."""
+"""`make run`: the function, both providers, and Secret Manager until Ctrl-C, with commands to paste."""
 
 import json
 import os
 import sys
 
-from deploy.local.cloud import APIFY_USER, DATA_WORLD_OWNER, Cloud, Function, ending, is_free
+from deploy.local.cloud import APIFY_USER, DATA_WORLD_OWNER, Cloud, Function, is_free_port, stop_event
 from deploy.local.demo import RECIPE, paint, workflow
 
 _PORT = 8080
@@ -17,19 +17,19 @@ def main() -> int:
         print("PORT must be a number.", file=sys.stderr)
         return 1
     port = int(port_setting or _PORT)
-    over = ending()
+    stop = stop_event()
     cloud = Cloud().start()
     dataset_id = cloud.apify.add(APIFY_USER, "products")
     cloud.data_world.add(f"{DATA_WORLD_OWNER}/products")
     config = os.environ.get("RELAY_CONFIG") or RECIPE
     settings = {**cloud.settings(), "RELAY_CONFIG": config}
-    function = Function(settings, port=port if is_free(port) else None, environ=os.environ)
+    function = Function(settings, port=port if is_free_port(port) else None, environ=os.environ)
     try:
-        function.wait_until_up(over=over)
+        function.wait_until_up(stop=stop)
         print(_introduction(cloud, function.url, dataset_id, config), flush=True)
-        while not over.wait(0.2) and function.process.poll() is None:
+        while not stop.wait(0.2) and function.process.poll() is None:
             pass
-        return 0 if over.is_set() else 1
+        return 0 if stop.is_set() else 1
     except RuntimeError as error:
         print(f"{paint('red', 'Not started:')} {error}", file=sys.stderr)
         return 1
@@ -38,7 +38,7 @@ def main() -> int:
         cloud.stop()
 
 
-def _hook(cloud: Cloud, url: str) -> str:
+def _hook_command(cloud: Cloud, url: str) -> str:
     """Return a command that sends a request as GitHub does. openssl calculates the signature."""
     payload = json.dumps(workflow())
     return (
@@ -60,7 +60,7 @@ def _introduction(cloud: Cloud, url: str, dataset_id: str, config: str) -> str:
         ("Update a dataset on data.world", f"{event} -d '{data_world}' {url}"),
         ("Preview the request, without sending it", f"{event} -d '{data_world}' '{url}/?dry_run=true'"),
         ("Make a typing error", f"{event} -d '{wrong}' {url}"),
-        *([("Send a GitHub webhook to a hook", _hook(cloud, url))] if config == RECIPE else []),
+        *([("Send a GitHub webhook to a hook", _hook_command(cloud, url))] if config == RECIPE else []),
         ("Read the records back", f"{read} {cloud.apify_token}' {cloud.apify.base_url}/datasets/{dataset_id}"),
         ("", f"{read} {cloud.data_world_token}' {cloud.data_world.base_url}/datasets/acme/products"),
     ]

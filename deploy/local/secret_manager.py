@@ -18,15 +18,16 @@ _VERSION_NAME = re.compile(r"(projects/[^/]+/secrets/[^/]+)/versions/([^/]+)")
 
 @dataclass
 class SecretManager:
-    """A server with secrets in memory. Its attributes control the responses."""
+    """A server with secrets in memory. The attributes control its responses."""
 
-    #: The versions of each secret, by the full name of the secret. The first version is 1; None is a destroyed version.
+    #: The versions of each secret, by the full name of the secret. The first item is version 1, and None is a destroyed
+    #: version.
     secrets: dict[str, list[bytes | None]] = field(default_factory=dict, repr=False)
     #: The names of the requested versions, in the order of the requests.
     accesses: list[str] = field(default_factory=list)
-    #: The error status to return, by the full name of a secret; under "" for every secret.
+    #: The error status to return, by the full name of a secret, or by "" for every secret.
     refusals: dict[str, grpc.StatusCode] = field(default_factory=dict)
-    #: The secrets whose bytes the server changes on the way, but not their checksum.
+    #: The full names of the secrets whose bytes the server changes in its responses, but whose checksum it keeps.
     damaged: set[str] = field(default_factory=set)
     #: The time before each response, in seconds.
     delay: float = 0.0

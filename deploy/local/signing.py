@@ -1,7 +1,7 @@
 """Authenticate requests as each sender does.
 
-This module follows the documentation of the senders, whose addresses are in handlers/senders/__init__.py, and shares no
-code with the verification in handlers/senders. Where the two differ, a test fails.
+This module follows the documentation of the senders, whose URLs are in handlers/senders/__init__.py, and has no code in
+common with the verification in handlers/senders. A test fails if this module and the verification differ.
 """
 
 import base64

@@ -275,23 +275,23 @@ class CurlAdapter(BaseAdapter):
             requests.RequestException: See `HTTPClient.send`.
             requests.exceptions.InvalidHeader: A part of the request is not printable ASCII.
         """
+        started = time.monotonic()
         connection = self._take_connection()
         try:
             response = connection.send(request, timeout)
         except BaseException:
             connection.close()
-            if connection.is_reused:
-                self._close_idle()
             raise
-        if connection.was_dead:
-            self._close_idle()
+        finally:
+            if connection.may_have_been_dead:
+                self._close_idle(lambda idle: idle.idle_since < started)
         self._keep(connection)
         return response
 
     def close(self) -> None:
         """Close the idle connections, and keep no connection from now on."""
         self._closed.set()
-        self._close_idle()
+        self._close_idle(lambda idle: True)
 
     def _take_connection(self) -> "_Connection":
         while True:
@@ -312,10 +312,11 @@ class CurlAdapter(BaseAdapter):
                     return
         connection.close()
 
-    def _close_idle(self) -> None:
+    def _close_idle(self, is_unwanted: "Callable[[_Connection], bool]") -> None:
         with self._lock:
-            connections, self._idle = self._idle, []
-        for connection in connections:
+            unwanted = [connection for connection in self._idle if is_unwanted(connection)]
+            self._idle = [connection for connection in self._idle if connection not in unwanted]
+        for connection in unwanted:
             connection.close()
 
     def _start_sweeper(self) -> bool:
@@ -333,16 +334,13 @@ class CurlAdapter(BaseAdapter):
 
     def _sweep(self) -> None:
         """Close unusable idle connections every second, as long as there are idle connections."""
-        is_finished = False
-        while not is_finished:
+        while True:
             self._closed.wait(_SWEEP_SECONDS)
+            self._close_idle(lambda idle: not idle.is_usable())
             with self._lock:
-                unusable = [connection for connection in self._idle if not connection.is_usable()]
-                self._idle = [connection for connection in self._idle if connection not in unusable]
-                if is_finished := not self._idle:
+                if not self._idle:
                     self._has_sweeper = False
-            for connection in unusable:
-                connection.close()
+                    return
 
 
 class _Connection:
@@ -350,10 +348,10 @@ class _Connection:
 
     def __init__(self, options: Iterable[tuple[int, Any]], large_responses: threading.Semaphore) -> None:
         self.is_reused = False
-        #: True if the reused connection was dead, and libcurl has replaced it by a new one.
-        self.was_dead = False
+        #: True if the last call has failed on a reused connection, or libcurl had to replace the connection.
+        self.may_have_been_dead = False
         self.can_be_kept = False
-        self._idle_since = 0.0
+        self.idle_since = 0.0
         self._received_bytes = 0
         self._deadline = Deadline(0.0)
         self._large_responses = large_responses
@@ -374,13 +372,14 @@ class _Connection:
         The arrival is either the end of the connection, or a response without a request. libcurl makes the same
         check, but only after the connection has been idle for a second.
         """
-        if time.monotonic() - self._idle_since > _MAX_IDLE_SECONDS:
+        if time.monotonic() - self.idle_since > _MAX_IDLE_SECONDS:
             return False
         return not wait_for_read(self._curl.getinfo(pycurl.ACTIVESOCKET), timeout=0)
 
     def send(self, request: requests.PreparedRequest, timeout: float) -> requests.Response:
         """Send `request`, and return the response. `timeout` is in seconds."""
         self._deadline = Deadline.after(timeout)
+        self.may_have_been_dead = self.is_reused
         self._set_request(request, timeout)
         try:
             code = 0
@@ -451,17 +450,19 @@ class _Connection:
         if code and not is_redirect:
             raise self._error(code, status)
 
-        self.was_dead = self.is_reused and getinfo(pycurl.NUM_CONNECTS) > 0
+        # Where libcurl has replaced a reused connection, the request may have been sent twice.
+        was_replaced = self.is_reused and getinfo(pycurl.NUM_CONNECTS) > 0
         descriptor = getinfo(pycurl.ACTIVESOCKET)
         # OpenSSL reads ahead: a second response that the provider has sent along with the first one can be in memory,
         # where is_usable() doesn't notice it. In that case, no byte has arrived since the last call.
         is_encrypted = (request.url or "").startswith("https:")
         received_bytes = _received_bytes(descriptor) if is_encrypted and descriptor != -1 else 0
-        is_premature = self.is_reused and not self.was_dead and 0 < received_bytes == self._received_bytes
-        if is_premature or (self.was_dead and not 200 <= status < 300):
+        is_premature = self.is_reused and not was_replaced and 0 < received_bytes == self._received_bytes
+        if is_premature or (was_replaced and not 200 <= status < 300):
             raise requests.ConnectionError("The response may not be the response to this request.")
+        self.may_have_been_dead = was_replaced
         self._received_bytes = received_bytes
-        self._idle_since = time.monotonic()
+        self.idle_since = time.monotonic()
         # A response with status 204 or 304 has no body, but a faulty provider may still send one.
         self.can_be_kept = descriptor != -1 and not code and status not in (204, 304)
 

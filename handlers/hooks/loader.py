@@ -165,13 +165,13 @@ class _Reader:
         return compile_condition(text, self._max_template_length)
 
     def _look_up(self, path: str, name: object, table: Mapping[str, T]) -> T | None:
-        """Return the value of `name` in `table`, or None for an unknown name, which is added to the mistakes."""
+        """Return the value of `name` in `table`. For an unknown name, add the mistake, and return None."""
         if not isinstance(name, str):
             return None  # The schema reports this mistake.
         return self._parse(path, lambda: table[one_of(table)(name)])
 
     def _parse(self, path: str, parse: Callable[[], T]) -> T | None:
-        """Return the result of `parse`, or None if `parse` raises a mistake, which is added to the mistakes."""
+        """Return the result of `parse`. If `parse` raises a mistake, add the mistake, and return None."""
         try:
             return parse()
         except ValidationError as error:

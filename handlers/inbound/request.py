@@ -17,8 +17,9 @@ CLOUD_EVENT = "application/cloudevents+json"
 
 # The size up to which a body needs little memory, in bytes.
 _SMALL_BODY = 64 * 1024
-# The time limit for reading a small body that no route needs, in seconds.
+# The limits on reading a body that no route needs, in seconds and in bytes.
 _DRAIN_SECONDS = 1.0
+_MAX_DRAINED = 1_000_000
 _CLOUD_EVENT_BATCH = "application/cloudevents-batch+json"
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
@@ -82,22 +83,26 @@ class InboundRequest:
         return body
 
     def drain(self, watchdog: ConnectionWatchdog) -> bool:
-        """Read a small body that no route needed, and return True if the connection can continue.
+        """Read a body that no route needed, and return True if the connection can continue.
 
-        An unread body would become the beginning of the connection's next request.
+        An unread body would become the beginning of the connection's next request. The function can only close such a
+        connection, without an announcement: gunicorn ignores a `Connection` header of an application. A client that
+        sends its next request at that moment loses the request.
         """
         length = self.content_length or 0
         if self._is_read:
             return True
-        if self._reading_started or length > _SMALL_BODY:
+        if self._reading_started or length > _MAX_DRAINED:
             return False
-        self.request.max_content_length = _SMALL_BODY + 1
+        self.request.max_content_length = _MAX_DRAINED + 1
+        size = 0
         try:
             with watchdog.reading(connection_of(self.request), _DRAIN_SECONDS):
-                size = len(self.request.get_data())
+                while chunk := self.request.stream.read(_SMALL_BODY):
+                    size += len(chunk)
         except Exception:
             return False
-        return size <= _SMALL_BODY if self._is_chunked else size == length
+        return size <= _MAX_DRAINED if self._is_chunked else size == length
 
     def check_content_encoding(self) -> None:
         """Reject a compressed body.
@@ -111,10 +116,10 @@ class InboundRequest:
             )
 
     def check_json_media_type(self) -> None:
-        """Check that the media type is a media type of a single native event.
+        """Check that the media type is allowed for a native event.
 
         Raises:
-            UnsupportedMediaTypeError: The media type is missing, or is another media type.
+            UnsupportedMediaTypeError: The media type is missing or not allowed.
         """
         if not self.request.is_json or self.request.mimetype == _CLOUD_EVENT_BATCH:
             raise UnsupportedMediaTypeError(

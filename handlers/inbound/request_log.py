@@ -129,7 +129,7 @@ def _level(status: int) -> int:
 def trace_fields(headers: Mapping[str, str], project: str | None) -> dict[str, Any]:
     """Return the fields that connect a log line with its trace.
 
-    The fields come from the header `traceparent` or `X-Cloud-Trace-Context`; the names in `headers` are lowercase.
+    The fields come from the header `traceparent` or `X-Cloud-Trace-Context`. The names in `headers` are lowercase.
     """
     if match := _TRACEPARENT.fullmatch(headers.get("traceparent", "").strip()):
         trace, span, sampled = match[1], match[2], bool(int(match[3], 16) & 1)

@@ -10,7 +10,7 @@ from flask import Response
 from handlers.deadline import Deadline
 from handlers.delivery.delivery import Delivery
 from handlers.delivery.http_client import HEADERS
-from handlers.providers.base import MAX_TEXT_LENGTH, Request, requested_wait
+from handlers.providers.base import MAX_TEXT_LENGTH, Provider, Request, requested_wait
 from handlers.redaction import MARK, Redactor, mask
 from schemas.problem import MEDIA_TYPE, Problem, Upstream, problem_body
 from schemas.strict_json import JSON, dump
@@ -66,27 +66,33 @@ def redact(deliveries: Sequence[Delivery], deadline: Deadline) -> None:
             # MARK replaces the whole body if the search exceeds its budget.
             delivery.request = replace(delivery.request, body=body if isinstance(body, dict) else MARK)
         if delivery.problem:
-            delivery.problem = _redact_problem(delivery.problem, redactor)
+            delivery.problem = _redact_problem(delivery.problem, delivery.provider, redactor)
 
 
-def _redact_problem(problem: Problem, redactor: Redactor) -> Problem:
-    detail = str(redactor.redact(problem.detail))
-    # Shorten a text only after the redaction: the search might miss a secret that is cut off.
+def _redact_problem(problem: Problem, provider: Provider, redactor: Redactor) -> Problem:
     upstream = problem.upstream
-    if upstream:
-        body = redactor.redact(cast(JSON, upstream.body))
-        upstream = Upstream(upstream.status, body[:MAX_TEXT_LENGTH] if isinstance(body, str) else body)
-    return replace(problem, detail=detail[:MAX_TEXT_LENGTH], upstream=upstream)
+    if upstream is None:
+        return problem
+    body = cast(JSON, upstream.body)
+    redacted = redactor.redact(body)
+    detail = problem.detail
+    # The message of the provider is the only text in the detail that can contain a secret. MARK must replace no more
+    # than this message: the rest of the detail names the provider and the status.
+    if message := provider.error_message(body):
+        detail = detail.replace(message, provider.error_message(redacted) or MARK)
+    # Shorten a text only after the redaction: the search might miss a secret that is cut off.
+    shortened = redacted[:MAX_TEXT_LENGTH] if isinstance(redacted, str) else redacted
+    return replace(problem, detail=detail[:MAX_TEXT_LENGTH], upstream=Upstream(upstream.status, shortened))
 
 
 def preview_body(delivery: Delivery) -> dict[str, Any]:
     """Return the request that `delivery` would send, without credentials, and the source of its token."""
     request = delivery.request
     assert request is not None
-    return {"request": _shown_request(request), "token": delivery.tokens[-1].source}
+    return {"request": _redacted_request(request), "token": delivery.tokens[-1].source}
 
 
-def _shown_request(request: Request) -> dict[str, Any]:
+def _redacted_request(request: Request) -> dict[str, Any]:
     headers = {**HEADERS, "Authorization": f"Bearer {MARK}"}
     return {"method": request.method, "url": request.url, "headers": headers, "body": request.body}
 
@@ -107,7 +113,7 @@ def _item(delivery: Delivery) -> dict[str, Any]:
 
 
 def hook_status(problems: Sequence[Problem], now: float) -> tuple[int, dict[str, str]]:
-    """Return the status and the headers of a hook's response; `now` is in seconds since 1970.
+    """Return the status and the headers of a hook's response. `now` is in seconds since 1970.
 
     Some senders disable a webhook after a 4xx, so a provider's 4xx becomes a 5xx. A retryable problem becomes a 503
     with `Retry-After`, so that the sender repeats the event.

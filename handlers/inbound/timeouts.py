@@ -4,6 +4,7 @@ import itertools
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -40,6 +41,7 @@ class ConnectionWatchdog:
         #: For each watched operation: its deadline on the monotonic clock, the connection, and the side to shut down.
         self._watched: dict[int, tuple[float, socket.socket, int]] = {}
         self._is_running = False
+        self._closed: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
     @contextmanager
     def reading(self, connection: socket.socket | None, seconds: float | None = None) -> Iterator[None]:
@@ -72,9 +74,21 @@ class ConnectionWatchdog:
         def after_response() -> None:
             self._stop(number)
             if is_last:
+                with self._lock:
+                    self._closed.add(connection)
                 _close(connection, linger=has_unread_body)
 
         response.call_on_close(after_response)
+
+    def has_closed(self, request: Request) -> bool:
+        """Return True if the function closed the connection of `request` before gunicorn read `request`.
+
+        gunicorn can have received such a request together with the last request of the connection. The caller would
+        receive no response, so the function must not carry out the request (RFC 9112, section 9.6).
+        """
+        connection = connection_of(request)
+        with self._lock:
+            return connection is not None and connection in self._closed
 
     def _start(self, connection: socket.socket, side: int, seconds: float) -> int:
         number = next(self._numbers)
@@ -108,8 +122,9 @@ class ConnectionWatchdog:
 
 def _ends_connection(request: Request) -> bool:
     """Return True if the server closes the connection of `request` after the response (RFC 9112, section 9.6)."""
-    is_old = request.environ.get("SERVER_PROTOCOL") != "HTTP/1.1"
-    return is_old or request.method == "CONNECT" or "close" in request.headers.get("Connection", "").lower()
+    option = request.headers.get("Connection", "").lower().strip()
+    is_old = request.environ.get("SERVER_PROTOCOL") != "HTTP/1.1" and option != "keep-alive"
+    return is_old or request.method == "CONNECT" or "close" in option
 
 
 def _close(connection: socket.socket, *, linger: bool) -> None:

@@ -46,7 +46,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A response of a provider.
+    """A response from a provider.
 
     `body` is the JSON of the response, or a short text, or None. `defect` states why the body is not acceptable JSON.
     `retry_after` is the text of the `Retry-After` header.
@@ -65,7 +65,7 @@ class Response:
 
 
 class Provider(ABC):
-    """A data platform that the function calls.
+    """An external service whose datasets the function updates.
 
     A subclass and its schema contain everything that is specific to one provider.
     """

@@ -1,6 +1,6 @@
 """Resolve secret references, and cache the secrets.
 
-The store protects the function from a slow source of secrets and protects the source from the function:
+The store protects the function from a slow source of secrets, and protects the source from too many requests:
 
 - At most one fetch of a secret is in progress at a time. All threads that need the secret wait for the same fetch.
 - Each fetch has its own thread, so a fetch that hangs doesn't delay the fetch of another secret.
@@ -27,7 +27,7 @@ from schemas.secret_reference import SecretReference
 FETCH_SECONDS = 3.0
 #: The longest wait for a fetch, in seconds, if the cache has an expired value of every secret that the request needs.
 STALE_WAIT_SECONDS = 1.0
-#: The longest wait for a fetch otherwise, in seconds. The wait exceeds FETCH_SECONDS, so that the fetch itself can report
+#: The longest wait for a fetch otherwise, in seconds. The wait exceeds FETCH_SECONDS, so that the fetch itself reports
 #: the cause of an error.
 FETCH_WAIT_SECONDS = FETCH_SECONDS + 1
 #: The time between two fetches of a cached secret while the source is unreachable, in seconds. The value equals the

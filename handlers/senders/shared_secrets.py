@@ -74,7 +74,11 @@ class HeaderSecret(HeaderVerifier):
     """Authentication by a header whose value is the secret."""
 
     def verify(self, request: SignedRequest, secret: str) -> bool:
-        """Return True if the value of the header is the secret."""
+        """Return True if the value of the header is the secret.
+
+        Raises:
+            BadSecretError: The secret is empty.
+        """
         return _equals_secret(request.headers.get(self.header, ""), secret)
 
 
@@ -97,7 +101,7 @@ class Authorization:
         """Return True if the header has this scheme and the secret.
 
         Raises:
-            BadSecretError: The secret of the scheme `Basic` doesn't have the form `user:password`.
+            BadSecretError: The secret is empty, or a secret for `Basic` doesn't have the form `user:password`.
         """
         scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
         if self.scheme == "Basic":
@@ -131,6 +135,9 @@ class QuerySecret:
         """Return True if the query has the parameter exactly once, and its value is the secret.
 
         Some senders write a '+' for itself (RFC 3986), and other senders write a '+' for a space (HTML forms).
+
+        Raises:
+            BadSecretError: The secret is empty.
         """
         values = self._values(request)
         expected = _require_text(secret).encode()

@@ -38,7 +38,11 @@ class BodySignature(HeaderVerifier):
     separator: str | None = None
 
     def verify(self, request: SignedRequest, secret: str) -> bool:
-        """Return True if the header contains the signature of the body."""
+        """Return True if the header contains the signature of the body.
+
+        Raises:
+            BadSecretError: The secret is empty.
+        """
         digest = _sign(secret.encode(), request.body)
         expected = base64.b64encode(digest) if self.encoding == "base64" else digest.hex().encode()
         value = request.headers.get(self.header, "")
@@ -60,7 +64,11 @@ class TimestampedSignature(HeaderVerifier):
     """Authentication by a header `timestamp=…,signature=…`, with a hexadecimal signature of `timestamp.body`."""
 
     def verify(self, request: SignedRequest, secret: str) -> bool:
-        """Return True if the signature is valid and the timestamp is recent."""
+        """Return True if the signature is valid and the timestamp is recent.
+
+        Raises:
+            BadSecretError: The secret is empty.
+        """
         pairs = [part.strip(" \t").partition("=") for part in request.headers.get(self.header, "").split(",")]
         fields = {name: value for name, _, value in pairs}
         if len(fields) != len(pairs):
@@ -94,7 +102,7 @@ class StandardWebhooks:
         """Return True if one of the signatures is valid and the timestamp is recent.
 
         Raises:
-            BadSecretError: The secret doesn't contain a signing key.
+            BadSecretError: The secret is empty, or isn't in the form of a Standard Webhooks secret.
         """
         spelling = self._spelling(request)
         if spelling is None:

@@ -35,6 +35,18 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
+@pytest.fixture(params=["plain", "tls"])
+def provider_of_each_kind(
+    request: pytest.FixtureRequest, environment: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[MisbehavingProvider]:
+    """Run a provider without TLS, and one with TLS that the client trusts."""
+    certificate = create_certificate(tmp_path, "127.0.0.1")
+    environment.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    started = MisbehavingProvider(server_context(certificate) if request.param == "tls" else None).start()
+    yield started
+    started.stop()
+
+
 @pytest.fixture
 def secure(tmp_path: Path) -> Iterator[tuple[MisbehavingProvider, Path]]:
     """Run a provider with TLS, and provide its certificate."""

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.canary import Recorder, find_canary, secret
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 
 FORMS: dict[str, tuple[Callable[[str], str], str]] = {
     "plain": (str, "plain"),

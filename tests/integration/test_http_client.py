@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from deploy.local.cloud import ROOT
 from handlers.deadline import Deadline
 from handlers.delivery import http_client
 from handlers.delivery.http_client import (
@@ -136,8 +137,6 @@ def test_headers_match_request(create_client: CreateClient, provider: Misbehavin
         assert re.search(rf"(?m)^{name}: {value}\r$", received.decode())
 
 
-from tests.support.project import ROOT
-
 # Redirects, cookies, .netrc
 
 
@@ -198,7 +197,7 @@ def stall(connection: socket.socket, _attempt: int, stopped: threading.Event) ->
 def drip(beginning: bytes, drop: bytes) -> Behavior:
     def behave(connection: socket.socket, _attempt: int, stopped: threading.Event) -> None:
         connection.sendall(beginning)
-        while not stopped.wait(0.05):
+        while not stopped.wait(0.4):
             connection.sendall(drop)
 
     return behave
@@ -220,17 +219,22 @@ ENDLESS: dict[str, tuple[Behavior, int | None]] = {
 }
 
 
-@pytest.mark.parametrize("case", ENDLESS)
-def test_send_endless_response_raises_at_deadline(
-    create_client: CreateClient, provider: MisbehavingProvider, case: str
-) -> None:
-    provider.default, status = ENDLESS[case]
-    started = time.monotonic()
-    with pytest.raises(ResponseTimeoutError) as raised:
-        call(create_client(provider.url), provider, seconds=0.5)
-    assert time.monotonic() - started >= 0.5
-    assert raised.value.status == status
-    assert provider.request_count == 1
+def test_send_endless_response_raises_at_deadline(create_client: CreateClient, provider: MisbehavingProvider) -> None:
+    client = create_client(provider.url)
+
+    def status_at_deadline(case: str) -> int | None:
+        path = f"/{case.replace(' ', '-')}"
+        provider.behaviors[path], _ = ENDLESS[case]
+        started = time.monotonic()
+        with pytest.raises(ResponseTimeoutError) as raised:
+            call(client, provider, path, seconds=5)
+        assert time.monotonic() - started >= 5
+        assert provider.attempts[path] == 1
+        return raised.value.status
+
+    with ThreadPoolExecutor(len(ENDLESS)) as pool:
+        statuses = dict(zip(ENDLESS, pool.map(status_at_deadline, ENDLESS), strict=True))
+    assert statuses == {case: status for case, (_, status) in ENDLESS.items()}
 
 
 def test_send_provider_does_not_read_raises_at_deadline(create_client: CreateClient) -> None:
@@ -239,7 +243,7 @@ def test_send_provider_does_not_read_raises_at_deadline(create_client: CreateCli
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
         client = create_client(url)
         with pytest.raises(ResponseTimeoutError):
-            client.send("apify", Request("PUT", url, {"a": "x" * 15_000_000}), TOKEN, Deadline.after(1))
+            client.send("apify", Request("PUT", url, {"a": "x" * 15_000_000}), TOKEN, Deadline.after(2))
 
 
 def test_send_deadline_has_passed_raises_not_sent(create_client: CreateClient, provider: MisbehavingProvider) -> None:
@@ -252,14 +256,10 @@ def test_send_on_kept_connection_has_its_own_deadline(
     create_client: CreateClient, provider: MisbehavingProvider
 ) -> None:
     client = create_client(provider.url)
+    call(client, provider, seconds=2)
+    time.sleep(2)
     call(client, provider)
-    provider.behaviors["/hanging"] = hang
-    with pytest.raises(ResponseTimeoutError):
-        call(client, provider, "/hanging", seconds=0.3)
-    call(client, provider, seconds=0.4)
-    time.sleep(0.5)
-    call(client, provider)
-    assert len(provider.connections) == 2
+    assert len(provider.connections) == 1
 
 
 def test_send_connection_refused_raises_not_sent(create_client: CreateClient, provider: MisbehavingProvider) -> None:
@@ -511,7 +511,7 @@ def test_adapter_large_responses_take_one_of_four_slots(provider: MisbehavingPro
     request = requests.Request("GET", f"{provider.url}/x").prepare()
     open_responses = [adapter.send(request, timeout=LONG) for _ in range(4)]
     with pytest.raises(ResponseTimeoutError) as raised:
-        adapter.send(request, timeout=0.3)
+        adapter.send(request, timeout=3)
     assert raised.value.status == 200
     provider.behaviors["/small"] = send(OK)
     small = adapter.send(requests.Request("GET", f"{provider.url}/small").prepare(), timeout=LONG)

@@ -211,7 +211,10 @@ def test_check_hook_redacts_credentials(check: Check, tmp_path: Path) -> None:
         (("--hook", "other", "--payload", "x"), "There is no hook other. The hooks are: dbt-job.\n"),
         (("--hook", "dbt-job", "--payload", "/not/there"), "/not/there: can't read the file: No such file"),
         (("--hook", "dbt-job", "--payload", __file__), f"{__file__}: The body"),
-        (("--hook", "dbt-job", "--payload", "x", "--header", "nothing"), "--header must have the form 'Name: value'.\n"),
+        (
+            ("--hook", "dbt-job", "--payload", "x", "--header", "nothing"),
+            "--header must have the form 'Name: value'.\n",
+        ),
     ],
 )
 def test_check_wrong_option_prints_remedy(check: Check, options: tuple[str, ...], message: str) -> None:

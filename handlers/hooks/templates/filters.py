@@ -61,7 +61,10 @@ def budget_of(context: Context) -> Budget:
 
 
 def date(value: object, format: str = "%Y-%m-%d") -> str:  # noqa: A002 - the name in templates
-    """Return a timestamp in UTC in a format of strftime, such as `2026-11-23` for `2026-11-22T23:30:00-05:00`."""
+    """Return a timestamp, in UTC, in a format of strftime.
+
+    By default, `2026-11-22T23:30:00-05:00` becomes `2026-11-23`.
+    """
     check_date_format(format)
     time = parse_timestamp(value)
     if time is None:

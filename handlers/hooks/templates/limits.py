@@ -24,7 +24,10 @@ _MAX_INTEGER_BITS = 1024
 
 
 class RenderError(Exception):
-    """A template fails on a payload. The sender and the log receive the message, which must contain no payload."""
+    """A template fails on a payload.
+
+    The sender and the log receive the message. Therefore, the message must not contain any part of the payload.
+    """
 
 
 class RenderLimitError(RenderError):
