@@ -5,6 +5,7 @@ credentials, as `schemas.base` describes. A `Redactor` removes copies of tokens 
 as a provider's response.
 """
 
+import json
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,7 +17,7 @@ from urllib.parse import unquote
 
 from marshmallow import Schema, fields
 
-from schemas.strict_json import JSON, dump
+from schemas.strict_json import JSON
 
 MARK = "[redacted]"
 
@@ -28,6 +29,8 @@ _MIN_LENGTH = 4
 _MIN_KEY_LENGTH = 8
 # The maximum number of layers of escapes that a search in a string removes.
 _MAX_LAYERS = 3
+# The work of removing one escape, in units of _Budget.
+_ESCAPE_COST = 1_500
 # In digits. Shorter base64 occurs in many texts by chance.
 _MIN_BASE64_LENGTH = 8
 
@@ -144,10 +147,9 @@ class Redactor:
         budget = _Budget(self._expired)
         try:
             value = self._without_secret_keys(value)
-            # For most values, which contain no secret, one search in the text of the whole value is enough. That text has
-            # one more layer of JSON escapes than the strings in the value.
-            text = dump(value).decode()
-            if not self._short_values and not self._finds(text, self._needles, budget, layers=_MAX_LAYERS + 1):
+            # For most values, which contain no secret, one search in all strings of the value together is enough.
+            strings = _without_json_escapes(json.dumps(value, ensure_ascii=False), budget)
+            if not self._short_values and not self._finds(strings, self._needles, budget):
                 return value
             return self._redact(value, budget)
         except _BudgetExceededError:
@@ -212,9 +214,9 @@ class Redactor:
             text = text.replace(value, MARK)
         return MARK if self._finds(text, self._needles, budget) else text
 
-    def _finds(self, text: str, needles: list[str], budget: "_Budget", layers: int = _MAX_LAYERS) -> bool:
+    def _finds(self, text: str, needles: list[str], budget: "_Budget") -> bool:
         """Return True if `text`, or `text` without escapes, contains a needle, a piece of a token, or a secret key."""
-        for variant in _variants(text, budget, layers):
+        for variant in _variants(text, budget):
             budget.spend((len(needles) + 50 * len(self._tokens)) * (len(variant) + 100))
             if (
                 any(needle in variant for needle in needles)
@@ -233,25 +235,34 @@ _JSON_CONTROLS = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _LINE_BREAK = re.compile(r"[\r\n]+[ \t]*")
 
 
-def _variants(text: str, budget: "_Budget", layers: int = _MAX_LAYERS) -> Iterator[str]:
+def _variants(text: str, budget: "_Budget") -> Iterator[str]:
     """Yield `text` without line breaks, and the texts that remain after each step of removing escapes.
 
     A layer consists of JSON escapes and of URL escapes. The text between the two steps counts, too: a credential can
     contain characters that look like a URL escape.
     """
-    budget.spend(1_500 * sum(map(text.count, "\r\n")))
-    yield _LINE_BREAK.sub("", text)
-    for _ in range(layers):
-        budget.spend(1_500 * sum(map(text.count, "\\%")))
-        without_json = _JSON_ESCAPE.sub(_unescape, text) if "\\" in text else text
+    yield _without_line_breaks(text, budget)
+    for _ in range(_MAX_LAYERS):
+        without_json = _without_json_escapes(text, budget)
         if without_json != text:
-            yield _LINE_BREAK.sub("", without_json)
+            yield _without_line_breaks(without_json, budget)
+        budget.spend(_ESCAPE_COST * without_json.count("%"))
         unescaped = unquote(without_json)
         if unescaped != without_json:
-            yield _LINE_BREAK.sub("", unescaped)
+            yield _without_line_breaks(unescaped, budget)
         if unescaped == text:
             return
         text = unescaped
+
+
+def _without_line_breaks(text: str, budget: "_Budget") -> str:
+    budget.spend(_ESCAPE_COST * sum(map(text.count, "\r\n")))
+    return _LINE_BREAK.sub("", text)
+
+
+def _without_json_escapes(text: str, budget: "_Budget") -> str:
+    budget.spend(_ESCAPE_COST * text.count("\\"))
+    return _JSON_ESCAPE.sub(_unescape, text) if "\\" in text else text
 
 
 def _unescape(match: re.Match[str]) -> str:

@@ -21,7 +21,6 @@ import math
 import re
 import socket
 import ssl
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -81,7 +80,10 @@ _INVALID_RESPONSES = {
     pycurl.E_FTP_WEIRD_SERVER_REPLY: "isn't valid HTTP",
     pycurl.E_BAD_CONTENT_ENCODING: "isn't encoded as its Content-Encoding header states",
     pycurl.E_FILESIZE_EXCEEDED: f"is over {MAX_RESPONSE_BYTES} bytes",
-    pycurl.E_WRITE_ERROR: f"is over {MAX_RESPONSE_BYTES} bytes",
+    # `_Body.receive` has rejected a chunk, or bytes follow the end of a compressed body.
+    pycurl.E_WRITE_ERROR: f"is over {MAX_RESPONSE_BYTES} bytes, or isn't encoded as its Content-Encoding header states",
+    # CURLE_TOO_LARGE, which has no name in pycurl.
+    100: "has too many or too long headers",
 }
 
 
@@ -276,11 +278,14 @@ class CurlAdapter(BaseAdapter):
             requests.exceptions.InvalidHeader: A part of the request is not printable ASCII.
         """
         started = time.monotonic()
+        deadline = Deadline(started + timeout)
+        body = _Body(self._large_responses, deadline)
         connection = self._take_connection()
         try:
-            response = connection.send(request, timeout)
+            response = connection.send(request, body, deadline)
         except BaseException:
             connection.close()
+            body.close()
             raise
         finally:
             if connection.may_have_been_dead:
@@ -298,7 +303,7 @@ class CurlAdapter(BaseAdapter):
             with self._lock:
                 connection = self._idle.pop() if self._idle else None
             if connection is None:
-                return _Connection(self._options, self._large_responses)
+                return _Connection(self._options)
             if connection.is_usable():
                 connection.is_reused = True
                 return connection
@@ -346,25 +351,18 @@ class CurlAdapter(BaseAdapter):
 class _Connection:
     """A libcurl handle, which keeps one connection. One thread at a time may use it."""
 
-    def __init__(self, options: Iterable[tuple[int, Any]], large_responses: threading.Semaphore) -> None:
+    def __init__(self, options: Iterable[tuple[int, Any]]) -> None:
         self.is_reused = False
         #: True if the last call has failed on a reused connection, or libcurl had to replace the connection.
         self.may_have_been_dead = False
         self.can_be_kept = False
         self.idle_since = 0.0
-        self._received_bytes = 0
-        self._deadline = Deadline(0.0)
-        self._large_responses = large_responses
-        self._has_slot = False
         self._head: list[bytes] = []
-        self._body: list[bytes] = []
-        self._body_bytes = 0
         self._curl: Any = pycurl.Curl()
         for option, value in options:
             self._curl.setopt(option, value)
-        # libcurl calls these functions with each line of the head, and with each chunk of the decoded body.
+        # libcurl calls the function with each line of the head.
         self._curl.setopt(pycurl.HEADERFUNCTION, self._head.append)
-        self._curl.setopt(pycurl.WRITEFUNCTION, self._receive)
 
     def is_usable(self) -> bool:
         """Return True if the idle connection is recent, and nothing has arrived on it.
@@ -376,40 +374,35 @@ class _Connection:
             return False
         return not wait_for_read(self._curl.getinfo(pycurl.ACTIVESOCKET), timeout=0)
 
-    def send(self, request: requests.PreparedRequest, timeout: float) -> requests.Response:
-        """Send `request`, and return the response. `timeout` is in seconds."""
-        self._deadline = Deadline.after(timeout)
+    def send(self, request: requests.PreparedRequest, body: "_Body", deadline: Deadline) -> requests.Response:
+        """Send `request`, and return the response, with its body in `body`."""
         self.may_have_been_dead = self.is_reused
-        self._set_request(request, timeout)
+        self._set_request(request)
+        self._curl.setopt(pycurl.WRITEFUNCTION, body.receive)
+        self._curl.setopt(pycurl.TIMEOUT_MS, max(1, math.ceil(deadline.remaining() * 1000)))
+        code = 0
         try:
-            code = 0
-            try:
-                self._curl.perform()
-            except pycurl.error as error:
-                # The message of the error can contain a name or a URL.
-                code = int(error.args[0])
-            return self._response(request, code)
+            self._curl.perform()
+        except pycurl.error as error:
+            # The message of the error can contain a name or a URL.
+            code = int(error.args[0])
+        try:
+            return self._response(request, body, code, is_late=deadline.has_passed())
         finally:
             # An idle handle keeps no content.
             self._curl.setopt(pycurl.POSTFIELDS, b"")
             self._head.clear()
-            self._body.clear()
-            self._body_bytes = 0
-            if self._has_slot:
-                self._has_slot = False
-                self._large_responses.release()
 
     def close(self) -> None:
         """Close the handle and its connection."""
         self._curl.close()
 
-    def _set_request(self, request: requests.PreparedRequest, timeout: float) -> None:
+    def _set_request(self, request: requests.PreparedRequest) -> None:
         method, url = request.method or "", request.url or ""
         headers = [f"{name}: {value}" for name, value in request.headers.items()]
         text = "".join([method, url, *headers])
         if not (text.isascii() and text.isprintable()):
             raise requests.exceptions.InvalidHeader("A request must consist of printable ASCII characters.")
-        self._curl.setopt(pycurl.TIMEOUT_MS, math.ceil(timeout * 1000))
         self._curl.setopt(pycurl.URL, url)
         # Without "Expect:", libcurl would wait for the response "100 Continue" before it sends a large body.
         self._curl.setopt(pycurl.HTTPHEADER, [*headers, "Expect:"])
@@ -419,22 +412,9 @@ class _Connection:
             self._curl.setopt(pycurl.POSTFIELDS, request.body)
         self._curl.setopt(pycurl.CUSTOMREQUEST, method)
 
-    def _receive(self, chunk: bytes) -> int | None:
-        """Store a chunk of the body, or return -1, which makes libcurl end the call with E_WRITE_ERROR.
-
-        Before version 8.20, MAXFILESIZE doesn't limit the size after decompression.
-        """
-        self._body_bytes += len(chunk)
-        if self._body_bytes > MAX_RESPONSE_BYTES:
-            return -1
-        if self._body_bytes > _LARGE_BYTES and not self._has_slot:
-            self._has_slot = self._large_responses.acquire(timeout=self._deadline.remaining())
-            if not self._has_slot:
-                return -1
-        self._body.append(chunk)
-        return None
-
-    def _response(self, request: requests.PreparedRequest, code: int) -> requests.Response:
+    def _response(
+        self, request: requests.PreparedRequest, body: "_Body", code: int, *, is_late: bool
+    ) -> requests.Response:
         """Return the response to `request`. `code` is libcurl's error code, or 0.
 
         Raises:
@@ -444,45 +424,38 @@ class _Connection:
         headers, is_complete = _parse_head(self._head)
         status = getinfo(pycurl.RESPONSE_CODE)
         if not is_complete or status < 200:
-            raise self._error(code, None)
+            raise self._error(code, None, is_late=is_late)
         # The body of a redirect has no use, so the redirect is complete without its body.
         is_redirect = 300 <= status < 400
         if code and not is_redirect:
-            raise self._error(code, status)
+            raise self._error(code, status, is_late=is_late)
 
         # Where libcurl has replaced a reused connection, the request may have been sent twice.
         was_replaced = self.is_reused and getinfo(pycurl.NUM_CONNECTS) > 0
-        descriptor = getinfo(pycurl.ACTIVESOCKET)
-        # OpenSSL reads ahead: a second response that the provider has sent along with the first one can be in memory,
-        # where is_usable() doesn't notice it. In that case, no byte has arrived since the last call.
-        is_encrypted = (request.url or "").startswith("https:")
-        received_bytes = _received_bytes(descriptor) if is_encrypted and descriptor != -1 else 0
-        is_premature = self.is_reused and not was_replaced and 0 < received_bytes == self._received_bytes
-        if is_premature or (was_replaced and not 200 <= status < 300):
-            raise requests.ConnectionError("The response may not be the response to this request.")
+        if was_replaced and not 200 <= status < 300:
+            raise requests.ConnectionError("The response may be a result of the first request.")
         self.may_have_been_dead = was_replaced
-        self._received_bytes = received_bytes
         self.idle_since = time.monotonic()
         # A response with status 204 or 304 has no body, but a faulty provider may still send one.
-        self.can_be_kept = descriptor != -1 and not code and status not in (204, 304)
+        self.can_be_kept = getinfo(pycurl.ACTIVESOCKET) != -1 and not code and status not in (204, 304)
 
         response = requests.Response()
         response.request, response.url = request, request.url or ""
         response.status_code, response.headers = status, headers
-        response.raw = _Body(b"" if is_redirect else b"".join(self._body))
-        if self._has_slot:
-            self._has_slot = False
-            response.raw.release_slot = self._large_responses.release
+        if is_redirect:
+            body.truncate(0)
+        body.seek(0)
+        response.raw = body
         return response
 
-    def _error(self, code: int, status: int | None) -> requests.RequestException:
+    def _error(self, code: int, status: int | None, *, is_late: bool) -> requests.RequestException:
         """Return the error for libcurl's error code. The code 0 means that the head of the response broke off."""
         if not self._curl.getinfo(pycurl.REQUEST_SIZE):
             if code in _CERTIFICATE_ERRORS:
                 return requests.exceptions.SSLError("The certificate of the server isn't trusted.")
             is_refused = self._curl.getinfo(pycurl.OS_ERRNO) == errno.ECONNREFUSED
             return NotSentError(_NOT_SENT_CAUSES.get(code, "connection refused" if is_refused else "connection failed"))
-        if self._deadline.has_passed():
+        if is_late:
             return ResponseTimeoutError(status)
         if code in _INVALID_RESPONSES:
             return InvalidResponseError(_INVALID_RESPONSES[code], status)
@@ -492,15 +465,34 @@ class _Connection:
 
 
 class _Body(io.BytesIO):
-    """The body of a response. A large one takes a slot until it is closed."""
+    """The body of a response. A large one takes one of a few slots until it is closed."""
 
-    release_slot: Callable[[], None] | None = None
+    def __init__(self, slots: threading.Semaphore, deadline: Deadline) -> None:
+        super().__init__()
+        self._slots = slots
+        self._has_slot = False
+        self._deadline = deadline
+
+    def receive(self, chunk: bytes) -> int | None:
+        """Add a decoded chunk, or return -1, which makes libcurl end the call with E_WRITE_ERROR.
+
+        Before version 8.20 of libcurl, MAXFILESIZE doesn't limit the size after decompression.
+        """
+        size = self.tell() + len(chunk)
+        if size > MAX_RESPONSE_BYTES:
+            return -1
+        if size > _LARGE_BYTES and not self._has_slot:
+            self._has_slot = self._slots.acquire(timeout=self._deadline.remaining())
+            if not self._has_slot:
+                return -1
+        self.write(chunk)
+        return None
 
     def close(self) -> None:
         """Discard the body, and release its slot."""
-        release_slot, self.release_slot = self.release_slot, None
-        if release_slot:
-            release_slot()
+        if self._has_slot:
+            self._has_slot = False
+            self._slots.release()
         super().close()
 
 
@@ -539,20 +531,6 @@ def _limit_acknowledgment(descriptor: int, _purpose: int) -> int:
         borrowed.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _ACKNOWLEDGMENT_TIMEOUT_MS)
     borrowed.detach()
     return 0
-
-
-def _received_bytes(descriptor: int) -> int:
-    """Return the number of bytes that the kernel has received on a socket, or 0 if the kernel doesn't count them.
-
-    See tcpi_bytes_received in https://github.com/torvalds/linux/blob/v6.6/include/uapi/linux/tcp.h.
-    """
-    if sys.platform != "linux":
-        return 0
-    borrowed = socket.socket(fileno=descriptor)
-    try:
-        return int.from_bytes(borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 136)[128:], sys.byteorder)
-    finally:
-        borrowed.detach()
 
 
 def _parse_head(lines: Iterable[bytes]) -> tuple[CaseInsensitiveDict[str], bool]:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 import requests
@@ -160,17 +161,19 @@ def test_update_with_a_fault_of_the_function_does_not_hide_the_other(launch: Lau
 
 # The status of the response
 
-# A response of a provider: the status, the headers, and the body. A wait of 70 s or more doesn't fit into the deadline,
-# so that the function doesn't retry.
-FINE = (200, {}, "{}")
-UNINTELLIGIBLE = (200, {}, "<p>Hello</p>")
-REJECTED = (404, {}, "{}")
-DENIED = (401, {}, "{}")
-LIMITED_70 = (429, {"Retry-After": "70"}, "{}")
-LIMITED_300 = (429, {"Retry-After": "300"}, "{}")
-DOWN_300 = (503, {"Retry-After": "300"}, "{}")
+#: A response of a provider: the status, the headers, and the body.
+ProviderResponse: TypeAlias = tuple[int, dict[str, str], str]
+
+# A wait of 70 s or more doesn't fit into the deadline, so the function doesn't retry.
+FINE: ProviderResponse = (200, {}, "{}")
+UNINTELLIGIBLE: ProviderResponse = (200, {}, "<p>Hello</p>")
+REJECTED: ProviderResponse = (404, {}, "{}")
+DENIED: ProviderResponse = (401, {}, "{}")
+LIMITED_70: ProviderResponse = (429, {"Retry-After": "70"}, "{}")
+LIMITED_300: ProviderResponse = (429, {"Retry-After": "300"}, "{}")
+DOWN_300: ProviderResponse = (503, {"Retry-After": "300"}, "{}")
 IN_AN_HOUR = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
-LIMITED_FOR_AN_HOUR = (429, {"Retry-After": IN_AN_HOUR}, "{}")
+LIMITED_FOR_AN_HOUR: ProviderResponse = (429, {"Retry-After": IN_AN_HOUR}, "{}")
 
 
 @pytest.mark.parametrize(
@@ -187,8 +190,8 @@ LIMITED_FOR_AN_HOUR = (429, {"Retry-After": IN_AN_HOUR}, "{}")
 )
 def test_updates_status_depends_on_all_outcomes(
     relay: Relay,
-    apify: tuple[int, dict[str, str], str],
-    data_world: tuple[int, dict[str, str], str],
+    apify: ProviderResponse,
+    data_world: ProviderResponse,
     statuses: list[int],
     status: int,
     retry_after: int | None,
@@ -206,9 +209,7 @@ def test_updates_retry_after_date_becomes_seconds(relay: Relay) -> None:
     assert 1800 < int(response.headers["Retry-After"]) <= 3600
 
 
-def call_with_responses(
-    relay: Relay, apify: tuple[int, dict[str, str], str], data_world: tuple[int, dict[str, str], str]
-) -> requests.Response:
+def call_with_responses(relay: Relay, apify: ProviderResponse, data_world: ProviderResponse) -> requests.Response:
     """Send an event to the hook, for whose datasets the providers return these responses."""
     payload = create_payload(relay)
     for provider, dataset, (status, headers, body) in (

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -87,38 +86,6 @@ def test_send_after_surplus_response_gets_its_own_response(
         assert call(client, provider, "/odd").body == body
         if "another response later" in case:
             time.sleep(0.2)
-        assert call(client, provider, "/fine").body == {}
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="NOT TESTED: only Linux counts the bytes on a connection")
-@pytest.mark.parametrize("padding", [0, 4096, 8192, 16_384, 16_000 - len(SECOND), 40_000])
-@pytest.mark.parametrize("is_one_write", [True, False])
-def test_send_after_surplus_response_in_tls_buffer_gets_its_own_response(
-    create_client: CreateClient,
-    secure: tuple[MisbehavingProvider, Path],
-    environment: pytest.MonkeyPatch,
-    padding: int,
-    is_one_write: bool,
-) -> None:
-    """OpenSSL reads ahead, so that it can have the second response in memory, where no poll() notices it."""
-    provider, certificate = secure
-    environment.setenv("REQUESTS_CA_BUNDLE", str(certificate))
-    first = http_response(200, b'"' + b"x" * padding + b'"')
-
-    def send_both(connection: socket.socket, _attempt: int, _stopped: threading.Event) -> None:
-        # The kernel sends everything at once, as one segment where possible.
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
-        for part in [first + SECOND] if is_one_write else [first, SECOND]:
-            connection.sendall(part)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
-
-    provider.behaviors["/odd"] = send_both
-    provider.behaviors["/fine"] = send_later(b"", OK)
-    client = create_client(provider.url)
-    for _ in range(3):
-        assert call(client, provider, "/odd").body == "x" * padding
-        with suppress(requests.ConnectionError):
-            assert call(client, provider, "/fine").body == {}
         assert call(client, provider, "/fine").body == {}
 
 

@@ -327,9 +327,10 @@ def test_caller_that_drips_an_unwanted_body_gets_the_response_at_once(launch: La
 # Requests that are refused before their body has arrived
 
 
-def test_unwanted_body_does_not_lose_the_response(relay: Relay) -> None:
-    # The function reads a part of the body: otherwise, the system would reset the connection before the caller reads.
-    for size in (900_000, 1_500_000):
+@pytest.mark.parametrize("size", [900_000, 1_050_000])
+def test_unwanted_body_does_not_lose_the_response(relay: Relay, size: int) -> None:
+    # The function reads these bodies, before or after the response. Otherwise, the system would reset the connection.
+    for _ in range(5):
         with connect(relay) as connection:
             head = f"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n"
             connection.sendall(head.encode() + b"x" * size)
@@ -385,9 +386,10 @@ def test_request_behind_a_refused_request_is_never_carried_out_in_silence(launch
             f"Content-Type: {JSON_TYPE}\r\nContent-Length: {len(event)}\r\n\r\n"
         )
         with connect(relay) as connection:
-            connection.sendall(first + head.encode() + event)
-            # The end of the caller's side ends the connection, also where the function would continue.
-            connection.shutdown(socket.SHUT_WR)
+            # The function can close the connection at once. The end of the caller's side ends it in any case.
+            with suppress(OSError):
+                connection.sendall(first + head.encode() + event)
+                connection.shutdown(socket.SHUT_WR)
             responses[dataset] = receive_until_closed(connection).count(b"Dataset successfully updated.")
     # The function ends only after the end of every request.
     assert relay.function.stop() == 0

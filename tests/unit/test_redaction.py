@@ -99,6 +99,7 @@ class TestMask:
             ("sid=CANARY-1; theme=dark", {"CANARY-1", "dark"}),
             ('Digest username="bob", response="CANARY-r"', {"bob", "CANARY-r"}),
             ("user:CANARY-p", {"CANARY-p"}),
+            ("a=CANARY-1,CANARY-2; b=CANARY-3", {"CANARY-1,CANARY-2", "CANARY-3"}),
             ("Basic CANARY not base64", {"CANARY not base64"}),
         ],
     )
@@ -205,13 +206,16 @@ def in_base64(text: str, *, prefix: str = "", suffix: str = "") -> str:
     return base64.b64encode(f"{prefix}{text}{suffix}".encode()).decode()
 
 
+def json_units(text: str) -> str:
+    return "".join(f"\\u{unit:04x}" for unit in memoryview(text.encode("utf-16-le")).cast("H").tolist())
+
+
 FORMS: dict[str, Callable[[str], str]] = {
     "plain": str,
     "JSON": json_escape,
     "JSON in JSON": lambda text: json_escape(json_escape(text)),
-    "JSON units": lambda text: "".join(
-        f"\\u{unit:04x}" for unit in memoryview(text.encode("utf-16-le")).cast("H").tolist()
-    ),
+    "JSON three times": lambda text: json_escape(json_escape(json_units(text))),
+    "JSON units": lambda text: json_units(text),
     "JSON slashes": lambda text: json_escape(text).replace("/", "\\/"),
     "URL": lambda text: quote(text, safe=""),
     "URL path": quote,
@@ -251,6 +255,11 @@ class TestForms:
         # A value is replaced in its place if it stands there as it is, such as in a form.
         expected = {MARK, text.replace(secret, MARK), text.replace(secret.replace(" ", "+"), MARK)} - {text}
         assert shown in expected
+
+    def test_redact_credential_that_looks_encoded_hides_it(self) -> None:
+        secret = '%2B%41"CANARY'
+        forms = [json_escape(secret), json_units(secret), quote(secret), quote(json_units(secret)), in_base64(secret)]
+        assert [Redactor([], [secret]).redact(form) for form in (secret, *forms)] == [MARK] * 6
 
     def test_redact_credential_with_control_character_hides_it(self) -> None:
         secret = "a\x01b-CANARY"
@@ -294,10 +303,16 @@ class TestRedact:
         response: Any = {"data": 1, "message": "message", "secret-1": 2, "secret-2": 3, "s3crt": 4}
         assert redactor.redact(response) == {"data": 1, "message": MARK, MARK: 2, f"{MARK}3": 3, f"{MARK}4": 4}
 
+    def test_redact_encoded_word_in_key_hides_key(self) -> None:
+        assert Redactor([], ["data"]).redact({b"data".hex(): 1, "data": 2}) == {MARK: 1, "data": 2}
+
     def test_redact_short_values_count_only_alone(self) -> None:
         redactor = Redactor([], ["pw", "é", "7"])
         response: Any = {"pw": ["pw is wrong", "'é'", "pwd or spw", "née", "line\npw", 7, 77, "7%"]}
         assert redactor.redact(response) == {"pw": [MARK, MARK, "pwd or spw", "née", MARK, MARK, 77, MARK]}
+
+    def test_redact_short_value_in_base64_hides_text(self) -> None:
+        assert Redactor([], ["ab1"]).redact(["Basic YWIx", "YWIy"]) == [MARK, "YWIy"]
 
     def test_redact_nothing_to_find_returns_value(self) -> None:
         response: Any = {"a": ["b", 1, None, True, 1.5, {}]}

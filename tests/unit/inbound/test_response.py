@@ -99,6 +99,21 @@ def test_redact_signing_key_is_removed_from_every_part(status: int, content: byt
     assert "CANARY" not in shown(finish(create(), status, content))
 
 
+def test_redact_encoded_token_in_message_keeps_the_rest_of_the_detail() -> None:
+    delivery = finish(create(), 401, b'{"error": {"message": "bad token %b"}}' % TOKEN.encode().hex().encode())
+    redact([delivery], Deadline.after(60))
+    assert delivery.problem is not None
+    assert delivery.problem.detail == f"Apify returned 401: {MARK}"
+
+
+def test_redact_credential_that_is_a_word_of_the_detail_leaves_the_word() -> None:
+    source = {"url": "https://example.com/a", "credentials": {"user": "data", "password": "returned"}}
+    delivery = create("data.world", {"files": [{"name": "a", "source": source}]})
+    redact([finish(delivery, 422, b'{"message": "CANARY"}')], Deadline.after(60))
+    assert delivery.problem is not None
+    assert delivery.problem.detail == "data.world returned 422: CANARY"
+
+
 def test_redact_removes_a_secret_before_it_shortens_a_text() -> None:
     delivery = finish(create(), 500, b"x" * (MAX_TEXT_LENGTH - 5) + TOKEN.encode())
     redact([delivery], Deadline.after(60))

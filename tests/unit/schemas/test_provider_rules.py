@@ -103,7 +103,8 @@ def test_request_headers_predicate(name: str, is_secret: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "is_secret"), [("password", True), ("Credentials", True), ("title", False), ("passwords", False)]
+    ("name", "is_secret"),
+    [("password", True), ("Credentials", True), ("requestHeaders", True), ("title", False), ("passwords", False)],
 )
 def test_properties_predicate(name: str, is_secret: bool) -> None:
     assert DataWorldUpdate().fields["properties"].metadata["secret"](name) is is_secret

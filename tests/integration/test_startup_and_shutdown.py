@@ -1,0 +1,134 @@
+from pathlib import Path
+
+import pytest
+
+from deploy.local.cloud import Cloud, Function, free_port
+from tests.support.hooks import call, hook, update, written
+from tests.support.relay import Launch, Relay, assert_problem
+
+TOKEN = "apify_api_CANARYabcdefghijklmnopqrstuvwxyz012345"
+
+
+def failed_start(tmp_path: Path, **settings: str) -> list[str]:
+    """Start the function with settings that stop the start, and return the lines of the log."""
+    log = tmp_path / "log"
+    with log.open("wb") as stream:
+        function = Function(settings, log=stream)
+    assert function.process.wait(timeout=300) == 1
+    text = log.read_text()
+    assert TOKEN not in text
+    assert "Traceback" not in text
+    return text.splitlines()
+
+
+def test_startup_invalid_settings_reports_all_at_once(tmp_path: Path) -> None:
+    lines = failed_start(
+        tmp_path,
+        APIFY_TOKEN=TOKEN,
+        DATA_WORLD_TOKEN="env:NOT_SET",
+        RELAY_SECRET="bare-name",
+        RELAY_DEADLINE_SECONDS="never",
+        RELAY_MAX_BODY_BYTES="0",
+        APIFY_BASE_URL="http://example.com",
+        LOG_LEVEL="loud",
+        RELAY_ALLOW_UNAUTHENTICATED="true",
+        K_SERVICE="relay",
+    )
+    assert lines[0] == "dataset-relay can't start. Correct these settings:"
+    assert {line.partition(":")[0].strip() for line in lines[1:]} == {
+        "APIFY_TOKEN",
+        "DATA_WORLD_TOKEN",
+        "RELAY_SECRET",
+        "RELAY_DEADLINE_SECONDS",
+        "RELAY_MAX_BODY_BYTES",
+        "APIFY_BASE_URL",
+        "LOG_LEVEL",
+        "RELAY_ALLOW_UNAUTHENTICATED",
+    }
+
+
+def test_startup_mistakes_in_relay_yaml_reports_all_at_once(tmp_path: Path) -> None:
+    hooks = {
+        "a": hook(update("apify", "a b", {"nam": "{{ evnt.x }}"}), sender="githib", secret="env:NOT_SET"),
+        "B": hook(update("apify", "abc", {"name": None}), secret=TOKEN),
+    }
+    path = written(tmp_path, hooks)
+    lines = failed_start(tmp_path, RELAY_CONFIG=path)
+    assert lines[0] == "dataset-relay can't start. Correct these mistakes:"
+    assert [line.partition(f"  {path}: ")[2].split(": ")[:2] for line in lines[1:]] == [
+        ["hook a", "sender"],
+        ["hook a", "secret"],
+        ["hook a", "updates.0.update.nam"],
+        ["hook a", "updates.0.update.nam"],
+        ["hook a", "updates.0.dataset"],
+        ["hook B", "The hook's name"],
+        ["hook B", "secret"],
+    ]
+
+
+def test_startup_missing_relay_yaml_fails(tmp_path: Path) -> None:
+    lines = failed_start(tmp_path, RELAY_CONFIG=str(tmp_path / "missing.yaml"))
+    assert lines[1].startswith(f"  {tmp_path}/missing.yaml: ")
+    assert "No such file or directory" in lines[1]
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{{ 'a' | center(4000000000) }}", "{{ " + "(" * 900 + "1" + ")" * 900 + " }}"],
+    ids=["result of 4 GB", "900 brackets"],
+)
+def test_startup_template_with_excessive_cost_fails(tmp_path: Path, template: str) -> None:
+    hooks = {"build": hook(update("apify", "abc", {"name": template}))}
+    lines = failed_start(tmp_path, RELAY_CONFIG=written(tmp_path, hooks), HOOK_SECRET="CANARY-hook-secret")
+    assert len(lines) == 2
+    assert "hook build: " in lines[1]
+
+
+def test_startup_template_with_large_constant_does_not_evaluate_constant(launch: Launch, tmp_path: Path) -> None:
+    # Jinja2 evaluates constant expressions during compilation, unless the environment turns this off.
+    hooks = {"build": hook(update("apify", "abc", {"name": "{{ 'a' * 4000000000 }}"}))}
+    relay = launch(RELAY_CONFIG=written(tmp_path, hooks), HOOK_SECRET="CANARY-hook-secret")
+    assert_problem(call(relay, "build", {}, secret="CANARY-hook-secret"), 422, "invalid")
+
+
+@pytest.mark.parametrize("proxy", ["ftp://127.0.0.1:21", "http://"])
+def test_startup_unsupported_proxy_fails(tmp_path: Path, proxy: str) -> None:
+    lines = failed_start(tmp_path, HTTPS_PROXY=proxy, NO_PROXY="")
+    assert any(line.startswith("  HTTPS_PROXY: A proxy must be") for line in lines)
+
+
+def test_startup_missing_ca_bundle_fails(tmp_path: Path) -> None:
+    lines = failed_start(tmp_path, REQUESTS_CA_BUNDLE=str(tmp_path / "missing.pem"))
+    assert any(line.startswith("  REQUESTS_CA_BUNDLE: Must name a file") for line in lines)
+
+
+def test_startup_without_network_serves_requests(launch: Launch) -> None:
+    unreachable = f"127.0.0.1:{free_port()}"
+    relay = launch(
+        SECRET_MANAGER_EMULATOR_HOST=unreachable,
+        APIFY_BASE_URL=f"http://{unreachable}",
+        DATA_WORLD_BASE_URL=f"http://{unreachable}",
+    )
+    assert relay.send(b"", method="GET", path="/health").status_code == 200
+
+
+def test_startup_sends_no_request(launch: Launch, own_cloud: Cloud) -> None:
+    relay = launch(on=own_cloud)
+    assert relay.send(b"", method="GET", path="/health").status_code == 200
+    assert own_cloud.secret_manager.accesses == []
+    assert not own_cloud.apify.calls
+    assert not own_cloud.data_world.calls
+
+
+@pytest.mark.parametrize("name", ["THREADS", "WORKERS"])
+def test_startup_setting_of_server_serves_requests(launch: Launch, name: str) -> None:
+    relay = launch(**{name: "2"})
+    assert relay.send(b"", method="GET", path="/health").status_code == 200
+
+
+def test_shutdown_after_sigterm_exits_with_0(relay: Relay, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with log.open("wb") as stream:
+        function = Function(relay.cloud.settings(), log=stream).wait_until_up()
+    assert function.stop() == 0
+    assert "Traceback" not in log.read_text()
