@@ -17,6 +17,7 @@ LOGGER = logging.getLogger("relay")
 
 # The attribute of a log record with the additional fields of its line.
 _FIELDS = "relay_fields"
+_ENCODER = json.JSONEncoder(default=str)
 
 
 class JSONFormatter(logging.Formatter):
@@ -30,7 +31,7 @@ class JSONFormatter(logging.Formatter):
         entry |= getattr(record, _FIELDS, {})
         if record.exc_info and record.exc_info[1]:
             entry["stack_trace"] = stack(record.exc_info[1])
-        return json.dumps(entry, default=str)
+        return _ENCODER.encode(entry)
 
 
 class LineHandler(logging.StreamHandler[TextIO]):
@@ -49,7 +50,11 @@ class LineHandler(logging.StreamHandler[TextIO]):
 
 def write(level: int, message: str, fields: Mapping[str, Any], error: BaseException | None = None) -> None:
     """Log `message` in a line that also contains `fields` and the stack of `error`."""
-    LOGGER.log(level, "%s", message, extra={_FIELDS: fields}, exc_info=error)
+    if LOGGER.isEnabledFor(level):
+        exc_info = (type(error), error, error.__traceback__) if error else None
+        # LOGGER.log() would also search for the source line of its caller, which the line doesn't contain.
+        record = LOGGER.makeRecord(LOGGER.name, level, "", 0, message, (), exc_info, extra={_FIELDS: fields})
+        LOGGER.handle(record)
 
 
 def configure(level: str, stream: TextIO = sys.stdout) -> None:

@@ -5,7 +5,6 @@ credentials, as `schemas.base` describes. A `Redactor` removes copies of tokens 
 as a provider's response.
 """
 
-import json
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,7 +16,7 @@ from urllib.parse import unquote
 
 from marshmallow import Schema, fields
 
-from schemas.strict_json import JSON
+from schemas.strict_json import JSON, dump_text
 
 MARK = "[redacted]"
 
@@ -133,12 +132,13 @@ class Redactor:
         secret_keys: Iterable[str] = (),
         expired: Callable[[], bool] = lambda: False,
     ) -> None:
-        tokens = set(tokens) - {""}
-        values = {*tokens, *credentials} - {""}
+        tokens, credentials = set(tokens) - {""}, set(credentials) - {""}
+        values = tokens | credentials
         # The longest value comes first, because a shorter value can be a part of it.
         self._values = sorted((value for value in values if len(value) >= _MIN_LENGTH), key=len, reverse=True)
         self._short_values = [value for value in values if len(value) < _MIN_LENGTH]
-        self._tokens = [_token_forms(token) for token in tokens]
+        self._tokens = [_token_search(token) for token in tokens]
+        self._credentials = [value for value in credentials if len(value) >= _MIN_LENGTH]
         self._secret_keys = frozenset(key.lower() for key in secret_keys)
         self._expired = expired
 
@@ -148,7 +148,7 @@ class Redactor:
         try:
             value = self._without_secret_keys(value)
             # For most values, which contain no secret, one search in all strings of the value together is enough.
-            strings = _without_json_escapes(json.dumps(value, ensure_ascii=False), budget)
+            strings = _without_json_escapes(dump_text(value), budget)
             if not self._short_values and not self._finds(strings, self._needles, budget):
                 return value
             return self._redact(value, budget)
@@ -158,10 +158,11 @@ class Redactor:
     @cached_property
     def _needles(self) -> list[str]:
         """The forms of the tokens and credentials that the search looks for."""
-        forms = (form for value in self._values for form in _forms(value))
+        token_forms = (form for token in self._tokens for form in token.forms)
+        forms = (form for credential in self._credentials for form in _forms(credential))
         # The base64 of a short value is long enough for the search.
         short_forms = (b64encode(value.encode()).decode() for value in self._short_values)
-        return list(dict.fromkeys((*forms, *short_forms)))
+        return list(dict.fromkeys((*token_forms, *forms, *short_forms)))
 
     @cached_property
     def _key_needles(self) -> list[str]:
@@ -232,6 +233,7 @@ class Redactor:
 
 _JSON_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
 _JSON_CONTROLS = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_ESCAPE_OR_LINE_BREAK = re.compile(r"[\\%\r\n]")
 _LINE_BREAK = re.compile(r"[\r\n]+[ \t]*")
 
 
@@ -241,6 +243,9 @@ def _variants(text: str, budget: "_Budget") -> Iterator[str]:
     A layer consists of JSON escapes and of URL escapes. The text between the two steps counts, too: a credential can
     contain characters that look like a URL escape.
     """
+    if not _ESCAPE_OR_LINE_BREAK.search(text):
+        yield text
+        return
     yield _without_line_breaks(text, budget)
     for _ in range(_MAX_LAYERS):
         without_json = _without_json_escapes(text, budget)
@@ -289,7 +294,7 @@ def _base64_forms(value: bytes) -> Iterator[str]:
         yield digits.replace("+", "-").replace("/", "_")
 
 
-class _TokenForms:
+class _TokenSearch:
     """The forms of a token, and the search for a piece of one of them.
 
     Each form has a minimum length: the number of its characters that represent PIECE_LENGTH characters of the token.
@@ -301,26 +306,32 @@ class _TokenForms:
     _STEP = PIECE_LENGTH - _WINDOW + 1
 
     def __init__(self, token: str) -> None:
+        #: The whole token in each form.
+        self.forms = tuple(_forms(token)) if len(token) >= _MIN_LENGTH else ()
         raw = token.encode()
-        self._forms = {token: PIECE_LENGTH, raw.hex(): 2 * PIECE_LENGTH, raw.hex().upper(): 2 * PIECE_LENGTH}
+        self._min_lengths = {token: PIECE_LENGTH, raw.hex(): 2 * PIECE_LENGTH, raw.hex().upper(): 2 * PIECE_LENGTH}
         # 12 bytes at any offset contain at least 15 whole digits.
-        self._forms |= dict.fromkeys(_base64_forms(raw), PIECE_LENGTH * 8 // 6 - 1)
+        self._min_lengths |= dict.fromkeys(_base64_forms(raw), PIECE_LENGTH * 8 // 6 - 1)
         self._windows = {
-            form[start : start + self._WINDOW] for form in self._forms for start in range(len(form) - self._WINDOW + 1)
+            form[start : start + self._WINDOW]
+            for form in self._min_lengths
+            for start in range(len(form) - self._WINDOW + 1)
         }
 
     def occurs_in(self, text: str, budget: "_Budget") -> bool:
         """Return True if `text` contains a piece of the token in one of the forms."""
-        windows, size = self._windows, self._WINDOW
+        size = self._WINDOW
+        starts = range(0, len(text) - size + 1, self._STEP)
+        if self._windows.isdisjoint(text[start : start + size] for start in starts):
+            return False
         return any(
-            text[start : start + size] in windows and self._has_piece_at(text, start, budget)
-            for start in range(0, len(text) - size + 1, self._STEP)
+            text[start : start + size] in self._windows and self._has_piece_at(text, start, budget) for start in starts
         )
 
     def _has_piece_at(self, text: str, position: int, budget: "_Budget") -> bool:
         """Return True if a piece of the token includes the window at `position`."""
         budget.spend(100_000)
-        for form, length in self._forms.items():
+        for form, length in self._min_lengths.items():
             for start in range(max(0, position + self._WINDOW - length), position + 1):
                 piece = text[start : start + length]
                 if len(piece) == length and piece in form:
@@ -328,8 +339,8 @@ class _TokenForms:
         return False
 
 
-# Cache the forms, because the function uses a few tokens for many events.
-_token_forms = lru_cache(maxsize=64)(_TokenForms)
+# Cache the search, because the function uses a few tokens for many events.
+_token_search = lru_cache(maxsize=64)(_TokenSearch)
 
 
 class _BudgetExceededError(Exception):

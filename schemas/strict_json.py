@@ -66,9 +66,13 @@ def parse_response(raw: bytes) -> JSON:
 
 def dump(value: object) -> bytes:
     """Return `value` as compact JSON in UTF-8, with its key order and its non-ASCII characters."""
-    text = _ENCODER.encode(value)
     # UTF-8 can't represent a lone surrogate, which only a provider's response can contain. Write its escape.
-    return text.encode("utf-8", "backslashreplace")
+    return dump_text(value).encode("utf-8", "backslashreplace")
+
+
+def dump_text(value: object) -> str:
+    """Return `value` as compact JSON, with its key order, its non-ASCII characters, and its lone surrogates."""
+    return _ENCODER.encode(value)
 
 
 def value_at(value: JSON, *path: str) -> JSON:

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from handlers.delivery.delivery import Delivery
 
@@ -21,8 +21,18 @@ def run_all(deliveries: Sequence[Delivery], max_workers: int, action: Callable[[
     by_provider: defaultdict[str, list[Delivery]] = defaultdict(list)
     for delivery in deliveries:
         by_provider[delivery.update.provider].append(delivery)
-    with ExitStack() as stack:
+    started: set[Delivery] = set()
+
+    def start(delivery: Delivery) -> None:
+        started.add(delivery)
+        action(delivery)
+
+    # submit() raises RuntimeError if the process can't start another thread.
+    with ExitStack() as stack, suppress(RuntimeError):
         for group in by_provider.values():
             pool = stack.enter_context(ThreadPoolExecutor(min(len(group), max_workers)))
             for delivery in group:
-                pool.submit(action, delivery)
+                pool.submit(start, delivery)
+    for delivery in deliveries:
+        if delivery not in started:
+            action(delivery)

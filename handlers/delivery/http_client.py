@@ -158,14 +158,14 @@ class HTTPClient:
         remaining = deadline.remaining()
         if not remaining:
             raise NotSentError("timeout")
-        # PreparedRequest.prepare() would take more time than libcurl takes for the call.
+        # Request.prepare() and Session.send() would take as much time as libcurl does, and add redirects and cookies.
         prepared = requests.PreparedRequest()
         prepared.method, prepared.url = request.method, request.url
-        prepared.headers = CaseInsensitiveDict(HEADERS)
+        prepared.headers = CaseInsensitiveDict()
         prepared.body = None if request.body is None else dump(request.body)
         BearerAuth(token)(prepared)
-        session = self._sessions[provider]
-        with session.send(prepared, timeout=remaining, stream=True, proxies={}, allow_redirects=False) as response:
+        adapter = self._sessions[provider].get_adapter(request.url)
+        with adapter.send(prepared, timeout=remaining) as response:
             status, retry_after = response.status_code, response.headers.get("Retry-After")
             content: bytes = response.raw.read()
             if len(content) <= _LARGE_BYTES:
@@ -183,14 +183,7 @@ class HTTPClient:
             session.close()
 
 
-class _Session(requests.Session):
-    """A session that doesn't even parse a redirect."""
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """Return None: no redirect is to be followed."""
-
-
-def _create_session(base_url: str) -> _Session:
+def _create_session(base_url: str) -> requests.Session:
     """Return a session for the URLs that start with `base_url`.
 
     The environment determines proxies and certificates, in the way that the documentation of `requests` describes.
@@ -198,7 +191,7 @@ def _create_session(base_url: str) -> _Session:
     Raises:
         SettingsError: The environment names unusable certificates, or an unusable proxy.
     """
-    session = _Session()
+    session = requests.Session()
     environment = session.merge_environment_settings(base_url, {}, stream=True, verify=None, cert=None)
     certificates = environment["verify"] if isinstance(environment["verify"], str) else DEFAULT_CA_BUNDLE_PATH
     if certificates != DEFAULT_CA_BUNDLE_PATH and not _has_certificates(Path(certificates)):
@@ -208,9 +201,9 @@ def _create_session(base_url: str) -> _Session:
         )
         raise SettingsError({"REQUESTS_CA_BUNDLE": [message]})
     proxy = select_proxy(base_url, environment["proxies"])
-    session.trust_env = False
     session.adapters.clear()
-    session.mount(base_url, CurlAdapter(certificates=certificates, proxy=_proxy_url(proxy) if proxy else ""))
+    proxy_url = _proxy_url(proxy) if proxy else ""
+    session.mount(base_url, CurlAdapter(HEADERS, certificates=certificates, proxy=proxy_url))
     return session
 
 
@@ -244,13 +237,16 @@ def _proxy_url(proxy: str) -> str:
 class CurlAdapter(BaseAdapter):
     """Transport adapter over libcurl, which keeps idle connections for later requests."""
 
-    def __init__(self, *, certificates: str = DEFAULT_CA_BUNDLE_PATH, proxy: str = "") -> None:
+    def __init__(
+        self, headers: Mapping[str, str] = {}, *, certificates: str = DEFAULT_CA_BUNDLE_PATH, proxy: str = ""
+    ) -> None:
         """Create an adapter.
 
-        `certificates` is the path of a file or directory with trusted certificates. `proxy` is a URL with scheme and
-        port, or the empty string for direct connections.
+        The adapter adds `headers` to every request. `certificates` is the path of a file or directory with trusted
+        certificates. `proxy` is a URL with scheme and port, or the empty string for direct connections.
         """
         super().__init__()
+        self._headers = [f"{name}: {value}" for name, value in headers.items()]
         self._options = _curl_options(certificates, proxy)
         self._large_responses = threading.Semaphore(_MAX_LARGE_RESPONSES)
         self._lock = threading.Lock()
@@ -303,7 +299,7 @@ class CurlAdapter(BaseAdapter):
             with self._lock:
                 connection = self._idle.pop() if self._idle else None
             if connection is None:
-                return _Connection(self._options)
+                return _Connection(self._options, self._headers)
             if connection.is_usable():
                 connection.is_reused = True
                 return connection
@@ -351,7 +347,8 @@ class CurlAdapter(BaseAdapter):
 class _Connection:
     """A libcurl handle, which keeps one connection. One thread at a time may use it."""
 
-    def __init__(self, options: Iterable[tuple[int, Any]]) -> None:
+    def __init__(self, options: Iterable[tuple[int, Any]], headers: Iterable[str]) -> None:
+        self._headers = headers
         self.is_reused = False
         #: True if the last call has failed on a reused connection, or libcurl had to replace the connection.
         self.may_have_been_dead = False
@@ -399,7 +396,7 @@ class _Connection:
 
     def _set_request(self, request: requests.PreparedRequest) -> None:
         method, url = request.method or "", request.url or ""
-        headers = [f"{name}: {value}" for name, value in request.headers.items()]
+        headers = [*self._headers, *(f"{name}: {value}" for name, value in request.headers.items())]
         text = "".join([method, url, *headers])
         if not (text.isascii() and text.isprintable()):
             raise requests.exceptions.InvalidHeader("A request must consist of printable ASCII characters.")

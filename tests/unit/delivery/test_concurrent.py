@@ -57,3 +57,22 @@ def test_run_all_more_deliveries_than_workers_run_in_turns(limit: int) -> None:
 
     run_all(create(*[(provider, "x") for provider in ("data.world", "apify") for _ in range(6)]), limit, action)
     assert maximum == {"apify": limit, "data.world": limit}
+
+
+@pytest.mark.parametrize("available", range(4))
+def test_run_all_without_enough_threads_runs_every_delivery_once(
+    monkeypatch: pytest.MonkeyPatch, available: int
+) -> None:
+    deliveries = create(*[(provider, "x") for provider in ("data.world", "apify") for _ in range(3)])
+    threads = iter(range(available))
+    start = threading.Thread.start
+
+    def start_if_available(thread: threading.Thread) -> None:
+        if next(threads, None) is None:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_if_available)
+    runs = Counter[Delivery]()
+    run_all(deliveries, 2, lambda delivery: runs.update([delivery]))
+    assert runs == Counter(deliveries)
