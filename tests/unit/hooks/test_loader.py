@@ -12,7 +12,7 @@ import yaml
 
 from deploy.local.cloud import ROOT
 from handlers.hooks import Config, ConfigError
-from handlers.hooks.loader import load
+from handlers.hooks.loader import _is_declared, load
 from handlers.hooks.templates.template import Template
 from handlers.hooks.templates.tree import TemplateLeaf
 from handlers.senders import SENDERS
@@ -101,7 +101,7 @@ def test_load_shipped_file_does_not_import_yaml() -> None:
     program = """
 import sys
 from pathlib import Path
-from handlers.hooks.loader import load
+from handlers.hooks.loader import _is_declared, load
 from schemas.secret_reference import ReferenceParser
 load(None, Path(), senders={}, schemas={}, references=ReferenceParser(None), max_template_length=1)
 print("yaml" in sys.modules)
@@ -398,3 +398,17 @@ def test_load_literal_update_follows_provider_rules(read: Read, mistakes: Mistak
 def test_load_template_in_update_needs_no_value(read: Read, body: str) -> None:
     updates = f"[{{provider: data.world, dataset: '{{{{ event.d }}}}', update: {body}}}]"
     assert read(f"hooks: {{a: {{sender: github, secret: x, updates: {updates}}}}}").hooks
+
+
+@pytest.mark.parametrize(
+    ("path", "declared"),
+    [
+        ("update.title", True),
+        ("update.titel", False),
+        ("update.files.0.source.url", True),
+        ("update.files.0.source.uri", False),
+        ("update.properties.anything.below", True),
+    ],
+)
+def test_is_declared_schema_decides(path: str, declared: bool) -> None:
+    assert _is_declared(SCHEMAS["data.world"], path) is declared

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from handlers.providers import PROVIDERS
 from handlers.providers.base import (
     PASSED_THROUGH,
+    Provider,
+    Request,
     Response,
     normalize_retry_after,
     read_response,
@@ -19,6 +21,8 @@ from handlers.providers.base import (
     text_at,
 )
 from handlers.redaction import MARK
+from schemas.apify import ApifyEvent
+from schemas.event import Update
 from schemas.problem import Problem
 
 APIFY = PROVIDERS["apify"]
@@ -165,3 +169,22 @@ def test_provider_declares_its_facts(name: str) -> None:
     assert set(provider.event_schema.fields) == {"provider", "dataset", "update", "id", "type", "time"}
     assert provider.update_schema.fields
     assert provider.token_pattern
+
+
+class MinimalProvider(Provider):
+    title = "Minimal"
+    base_url = "https://minimal.example"
+    event_schema = ApifyEvent()
+
+    def update_request(self, base_url: str, update: Update) -> Request:
+        return Request("PUT", f"{base_url}/{update.dataset}", update.body)
+
+
+def test_provider_defaults_describe_no_error_and_confirm_nothing() -> None:
+    provider, update = MinimalProvider(), Update("minimal", "a", {"name": "b"})
+    error = response_error(provider, Response(500, {"message": "CANARY"}))
+    assert error is not None
+    assert error.problem.detail == "Minimal returned 500."
+    assert provider.confirmation_request(provider.base_url, update) is None
+    assert not provider.confirms(update, {"name": "b"})
+    assert (provider.secret_keys, provider.token_pattern) == (frozenset(), None)
