@@ -23,8 +23,6 @@ from schemas.strict_json import quoted
 
 #: The maximum number of errors in a response, because a body can have a million errors.
 MAX_ERRORS = 100
-#: The beginning of the message about an unknown field.
-UNKNOWN_FIELD = "Unknown field"
 
 _MAX_HINT_LENGTH = 64
 _MIN_PREFIX_LENGTH = 3
@@ -84,11 +82,8 @@ class UpdateSchema(StrictSchema):
 
 def _unknown_field_message(name: str, known: list[str]) -> str:
     hint = closest(name, known)
-    return (
-        f"{UNKNOWN_FIELD}; did you mean {hint}?"
-        if hint
-        else f"{UNKNOWN_FIELD}; the known fields are: {', '.join(known)}."
-    )
+    remedy = f"did you mean {hint}?" if hint else f"the known fields are: {', '.join(known)}."
+    return f"Unknown field; {remedy}"
 
 
 def flatten(messages: Mapping[Any, Any]) -> Errors:

@@ -238,7 +238,7 @@ class CurlAdapter(BaseAdapter):
     """Transport adapter over libcurl, which keeps idle connections for later requests."""
 
     def __init__(
-        self, headers: Mapping[str, str] = {}, *, certificates: str = DEFAULT_CA_BUNDLE_PATH, proxy: str = ""
+        self, headers: Mapping[str, str], *, certificates: str = DEFAULT_CA_BUNDLE_PATH, proxy: str = ""
     ) -> None:
         """Create an adapter.
 

@@ -122,7 +122,7 @@ def test_adapter_in_a_session_of_requests_returns_response(provider: Misbehaving
     provider.default = send(http_response(200, b'{"a": "\xc3\xa9"}', "X-Header: 1", "x-header: 2"))
     with requests.Session() as session:
         session.trust_env = False
-        session.mount(provider.url, CurlAdapter())
+        session.mount(provider.url, CurlAdapter({}))
         response = session.post(f"{provider.url}/x", json={"b": 2}, timeout=LONG)
     assert response.json() == {"a": "é"}
     assert (response.status_code, response.headers["x-HEADER"]) == (200, "2")
@@ -507,7 +507,7 @@ def test_send_error_repeats_no_secret(
 
 def test_adapter_large_responses_take_one_of_four_slots(provider: MisbehavingProvider) -> None:
     provider.default = send(http_response(200, b" " * 300_000))
-    adapter = CurlAdapter()
+    adapter = CurlAdapter({})
     request = requests.Request("GET", f"{provider.url}/x").prepare()
     open_responses = [adapter.send(request, timeout=LONG) for _ in range(4)]
     with pytest.raises(ResponseTimeoutError) as raised:

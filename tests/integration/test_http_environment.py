@@ -23,8 +23,9 @@ from tests.support.misbehaving import (
     MisbehavingProvider,
     http_response,
     listening,
-    reset,
+    reset_in_handshake,
     send_and_close,
+    send_plain_http,
 )
 
 # Proxies
@@ -240,15 +241,6 @@ def test_send_expired_certificate_raises_and_sends_nothing(
         call(create_client(provider.url), provider)
     assert not provider.requests
     provider.stop()
-
-
-def send_plain_http(connection: socket.socket) -> None:
-    connection.sendall(b"HTTP/1.1 400 The plain HTTP request was sent to an HTTPS port\r\n\r\n")
-
-
-def reset_in_handshake(connection: socket.socket) -> None:
-    connection.recv(100)
-    reset(connection)
 
 
 @pytest.mark.parametrize("behave", [send_plain_http, reset_in_handshake])

@@ -13,7 +13,15 @@ import requests
 
 from deploy.local.cloud import Cloud
 from tests.support.certificates import create_certificate, server_context
-from tests.support.misbehaving import OK, MisbehavingProvider, listening, reset, send
+from tests.support.misbehaving import (
+    OK,
+    MisbehavingProvider,
+    listening,
+    reset,
+    reset_in_handshake,
+    send,
+    send_plain_http,
+)
 from tests.support.relay import Launch, Relay, assert_problem, in_variables
 
 EVENT = {"provider": "apify", "dataset": "jane~a", "update": {"generalAccess": "RESTRICTED"}}
@@ -75,15 +83,6 @@ def test_relay_expired_certificate_sends_nothing(launch_for: LaunchFor, tmp_path
     assert attempts(relay, response) == 1
     assert not provider.requests
     provider.stop()
-
-
-def send_plain_http(connection: socket.socket) -> None:
-    connection.sendall(b"HTTP/1.1 400 The plain HTTP request was sent to an HTTPS port\r\n\r\n")
-
-
-def reset_in_handshake(connection: socket.socket) -> None:
-    connection.recv(100)
-    reset(connection)
 
 
 def stay_silent(connection: socket.socket) -> None:

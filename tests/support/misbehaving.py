@@ -51,6 +51,17 @@ def reset(connection: socket.socket) -> None:
     connection.close()
 
 
+def send_plain_http(connection: socket.socket) -> None:
+    """Respond to a TLS handshake in plain text, as some servers do on their HTTPS port."""
+    connection.sendall(b"HTTP/1.1 400 The plain HTTP request was sent to an HTTPS port\r\n\r\n")
+
+
+def reset_in_handshake(connection: socket.socket) -> None:
+    """Reset the connection after the first message of a TLS handshake."""
+    connection.recv(100)
+    reset(connection)
+
+
 class _FilterInstruction(ctypes.Structure):
     _fields_ = [("code", ctypes.c_ushort), ("jt", ctypes.c_ubyte), ("jf", ctypes.c_ubyte), ("k", ctypes.c_uint)]
 
