@@ -173,7 +173,7 @@ class Relay:
             self._check_tokens(result)
             deliveries = self._deliver(result, deadline, log, dry_run=dry_run)
         problems = [delivery.problem for delivery in deliveries if delivery.problem]
-        status, headers = hook_status(problems, time.time())
+        status, headers = hook_status(problems)
         content = {"results": result_items(deliveries)}
         return json_response(status, {"dry_run": True, **content} if dry_run else content, headers=headers)
 

@@ -173,15 +173,15 @@ class Redactor:
             return value
         if isinstance(value, list):
             return [self._without_secret_keys(item) for item in value]
-        if isinstance(value, dict):
-            if any(isinstance(member, str) and member.lower() in self._secret_keys for member in value.values()):
+        if not isinstance(value, dict):
+            return value
+        kept: dict[str, JSON] = {}
+        for key, member in value.items():
+            if isinstance(member, str) and member.lower() in self._secret_keys:
                 return MARK  # An object such as {"name": "secretKey", "value": "…"}.
-            return {
-                key: self._without_secret_keys(member)
-                for key, member in value.items()
-                if key.lower() not in self._secret_keys
-            }
-        return value
+            if key.lower() not in self._secret_keys:
+                kept[key] = self._without_secret_keys(member) if isinstance(member, dict | list) else member
+        return kept
 
     def _redact(self, value: JSON, budget: "_Budget") -> JSON:
         if isinstance(value, list):

@@ -164,7 +164,7 @@ class Delivery:
 
     def _call(self, request: Request, token: Secret) -> Response | Failure:
         """Send `request` until an attempt succeeds, a retry can't help, or the deadline leaves no time for a retry."""
-        failure = Failure(DeadlineExceededError(f"The deadline passed before the call to {self.provider.title}."))
+        failure: Failure | None = None
         attempts = 0
         while before := self._deadline.remaining():
             outcome = self._attempt(request, token)
@@ -184,7 +184,8 @@ class Delivery:
             if delay is None:
                 break
             time.sleep(delay)
-        return failure
+        detail = f"The deadline passed before the call to {self.provider.title}."
+        return failure or Failure(DeadlineExceededError(detail))
 
     def _attempt(self, request: Request, token: Secret) -> Response | Failure:
         self.attempts += 1
@@ -198,7 +199,7 @@ class Delivery:
         relay_error = response_error(self.provider, response)
         if relay_error is None:
             return response
-        return retry.response_failure(relay_error, response, time.time())
+        return retry.response_failure(relay_error, response)
 
     def _confirm_rename(self, token: Secret, problem: Problem) -> Response:
         """Return the renamed dataset, if an earlier attempt with an unknown outcome has renamed the dataset.

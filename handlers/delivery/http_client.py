@@ -96,7 +96,7 @@ class NotSentError(requests.ConnectionError):
 
 
 class ResponseTimeoutError(requests.exceptions.ReadTimeout):
-    """The time was up after the request was sent. `status` is the status of the response, if its head arrived."""
+    """The time was up after the request was sent. `status` is the status of the response, if the status arrived."""
 
     def __init__(self, status: int | None) -> None:
         super().__init__("The response was not complete in time.")
@@ -104,7 +104,7 @@ class ResponseTimeoutError(requests.exceptions.ReadTimeout):
 
 
 class TruncatedResponseError(requests.exceptions.ChunkedEncodingError):
-    """The response broke off after its head. `status` is the status of the response."""
+    """The response broke off after its status. `status` is the status of the response."""
 
     def __init__(self, status: int) -> None:
         super().__init__("The response broke off.")
@@ -151,7 +151,7 @@ class HTTPClient:
             requests.exceptions.SSLError: The certificate isn't trusted. Nothing was sent.
             NotSentError: Nothing was sent.
             ResponseTimeoutError: The deadline passed after the request was sent.
-            TruncatedResponseError: The response broke off after its head.
+            TruncatedResponseError: The response broke off after its status.
             InvalidResponseError: The response is unusable, and a retry can't help.
             requests.ConnectionError: The connection broke. The provider may have carried out the request.
         """
@@ -166,7 +166,7 @@ class HTTPClient:
         BearerAuth(token)(prepared)
         adapter = self._sessions[provider].get_adapter(request.url)
         with adapter.send(prepared, timeout=remaining) as response:
-            status, retry_after = response.status_code, response.headers.get("Retry-After")
+            status, retry_after = response.status_code, int(response.headers.get("Retry-After", 0))
             content: bytes = response.raw.read()
             if len(content) <= _LARGE_BYTES:
                 return read_response(status, retry_after, content)
@@ -354,12 +354,9 @@ class _Connection:
         self.may_have_been_dead = False
         self.can_be_kept = False
         self.idle_since = 0.0
-        self._head: list[bytes] = []
         self._curl: Any = pycurl.Curl()
         for option, value in options:
             self._curl.setopt(option, value)
-        # libcurl calls the function with each line of the head.
-        self._curl.setopt(pycurl.HEADERFUNCTION, self._head.append)
 
     def is_usable(self) -> bool:
         """Return True if the idle connection is recent, and nothing has arrived on it.
@@ -367,9 +364,11 @@ class _Connection:
         The arrival is either the end of the connection, or a response without a request. libcurl makes the same
         check, but only after the connection has been idle for a second.
         """
-        if time.monotonic() - self.idle_since > _MAX_IDLE_SECONDS:
-            return False
-        return not wait_for_read(self._curl.getinfo(pycurl.ACTIVESOCKET), timeout=0)
+        return time.monotonic() - self.idle_since <= _MAX_IDLE_SECONDS and not self._has_input()
+
+    def _has_input(self) -> bool:
+        """Return True if the connection has ended, or if unread bytes have arrived on it."""
+        return wait_for_read(self._curl.getinfo(pycurl.ACTIVESOCKET), timeout=0)
 
     def send(self, request: requests.PreparedRequest, body: "_Body", deadline: Deadline) -> requests.Response:
         """Send `request`, and return the response, with its body in `body`."""
@@ -388,7 +387,6 @@ class _Connection:
         finally:
             # An idle handle keeps no content.
             self._curl.setopt(pycurl.POSTFIELDS, b"")
-            self._head.clear()
 
     def close(self) -> None:
         """Close the handle and its connection."""
@@ -414,13 +412,19 @@ class _Connection:
     ) -> requests.Response:
         """Return the response to `request`. `code` is libcurl's error code, or 0.
 
+        The only header of the response is `Retry-After`, in seconds: libcurl converts a date, and cuts the wait at six
+        hours. To receive every header, libcurl would have to call a function for each of them, which is slow.
+
         Raises:
             requests.RequestException: See `HTTPClient.send`.
         """
         getinfo = self._curl.getinfo
-        headers, is_complete = _parse_head(self._head)
         status = getinfo(pycurl.RESPONSE_CODE)
-        if not is_complete or status < 200:
+        is_open = getinfo(pycurl.ACTIVESOCKET) != -1
+        # libcurl reports a head that breaks off as a response without a body and without a length, on a connection that
+        # can continue.
+        is_broken = is_open and not body.tell() and getinfo(pycurl.CONTENT_LENGTH_DOWNLOAD_T) < 0 and self._has_input()
+        if status < 200 or (is_broken and not code):
             raise self._error(code, None, is_late=is_late)
         # The body of a redirect has no use, so the redirect is complete without its body.
         is_redirect = 300 <= status < 400
@@ -434,11 +438,13 @@ class _Connection:
         self.may_have_been_dead = was_replaced
         self.idle_since = time.monotonic()
         # A response with status 204 or 304 has no body, but a faulty provider may still send one.
-        self.can_be_kept = getinfo(pycurl.ACTIVESOCKET) != -1 and not code and status not in (204, 304)
+        self.can_be_kept = is_open and not code and status not in (204, 304)
 
         response = requests.Response()
         response.request, response.url = request, request.url or ""
-        response.status_code, response.headers = status, headers
+        response.status_code = status
+        if retry_after := getinfo(pycurl.RETRY_AFTER):
+            response.headers["Retry-After"] = str(retry_after)
         if is_redirect:
             body.truncate(0)
         body.seek(0)
@@ -528,22 +534,3 @@ def _limit_acknowledgment(descriptor: int, _purpose: int) -> int:
         borrowed.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _ACKNOWLEDGMENT_TIMEOUT_MS)
     borrowed.detach()
     return 0
-
-
-def _parse_head(lines: Iterable[bytes]) -> tuple[CaseInsensitiveDict[str], bool]:
-    """Return the headers of the last response in `lines`, and True if the empty line after the headers arrived.
-
-    libcurl reports a head that breaks off as a complete response. Before the last response, `lines` can have the
-    response of a proxy and interim responses (1xx). After it, `lines` can have the trailers of a chunked body.
-    """
-    headers: list[tuple[str, str]] = []
-    is_complete = False
-    for line in lines:
-        if line.startswith(b"HTTP/"):
-            headers, is_complete = [], False
-        elif line in (b"\r\n", b"\n"):
-            is_complete = True
-        elif not is_complete:
-            name, _, value = line.decode("latin-1").partition(":")
-            headers.append((name, value.strip()))
-    return CaseInsensitiveDict(headers), is_complete

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import requests
 
 from handlers.delivery.http_client import InvalidResponseError, NotSentError
-from handlers.providers.base import Response, requested_wait
+from handlers.providers.base import Response
 from schemas.problem import DeadlineExceededError, RelayError, UpstreamFailedError, UpstreamUnreachableError
 
 # In seconds. The official client of Apify has the same first delay.
@@ -39,11 +39,8 @@ class Failure:
     retry_after: float = 0.0
 
 
-def response_failure(error: RelayError, response: Response, now: float) -> Failure:
-    """Return the failure of an attempt whose `response` represents `error`.
-
-    `now` is in seconds since 1970.
-    """
+def response_failure(error: RelayError, response: Response) -> Failure:
+    """Return the failure of an attempt whose `response` represents `error`."""
     status = response.status
     return Failure(
         error,
@@ -51,7 +48,7 @@ def response_failure(error: RelayError, response: Response, now: float) -> Failu
         is_transient=status in _TRANSIENT_STATUSES or status >= 500,
         # A gateway can return an error although the server behind the gateway carries out the request.
         may_have_succeeded=status == 408 or status >= 500,
-        retry_after=requested_wait(response.retry_after, now),
+        retry_after=response.retry_after,
     )
 
 

@@ -61,9 +61,8 @@ class InboundRequest:
             InvalidJSONError: The body ends early.
         """
         request, length = self.request, self.content_length
-        too_large = BodyTooLargeError(f"The body must have at most {limit} bytes (RELAY_MAX_BODY_BYTES).")
         if (length or 0) > limit:
-            raise too_large
+            raise _too_large(limit)
         self._reading_started = True
         # Werkzeug silently stops reading a chunked body at this size. One more byte shows that the body is too large.
         request.max_content_length = limit + 1
@@ -76,7 +75,7 @@ class InboundRequest:
             # Each server raises its own exceptions for a broken connection and for a malformed chunk.
             raise InvalidJSONError("The body could not be read to its end.") from None
         if len(body) > limit:
-            raise too_large
+            raise _too_large(limit)
         self._is_read, self.body_size = True, len(body)
         if length not in (None, len(body)):
             raise InvalidJSONError("The body is shorter than its Content-Length.")
@@ -156,6 +155,10 @@ class InboundRequest:
             errors = {"dry_run": ["Must be true or false, and occur once."]}
             raise InvalidEventError("The query parameter dry_run must be true or false.", errors=errors)
         return values == ["true"]
+
+
+def _too_large(limit: int) -> BodyTooLargeError:
+    return BodyTooLargeError(f"The body must have at most {limit} bytes (RELAY_MAX_BODY_BYTES).")
 
 
 def read_headers(request: Request) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """HTTP responses: JSON, problem details, and the results of a hook."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -10,7 +9,7 @@ from flask import Response
 from handlers.deadline import Deadline
 from handlers.delivery.delivery import Delivery
 from handlers.delivery.http_client import HEADERS
-from handlers.providers.base import MAX_TEXT_LENGTH, Provider, Request, requested_wait
+from handlers.providers.base import MAX_TEXT_LENGTH, Provider, Request
 from handlers.redaction import MARK, Redactor, mask
 from schemas.problem import MEDIA_TYPE, Problem, Upstream, problem_body
 from schemas.strict_json import JSON, dump
@@ -112,17 +111,13 @@ def _item(delivery: Delivery) -> dict[str, Any]:
     return item | {"status": delivery.response.status, "body": delivery.response.body}
 
 
-def hook_status(problems: Sequence[Problem], now: float) -> tuple[int, dict[str, str]]:
-    """Return the status and the headers of a hook's response. `now` is in seconds since 1970.
+def hook_status(problems: Sequence[Problem]) -> tuple[int, dict[str, str]]:
+    """Return the status and the headers of a hook's response.
 
     Some senders disable a webhook after a 4xx, so a provider's 4xx becomes a 5xx. A retryable problem becomes a 503
     with `Retry-After`, so that the sender repeats the event.
     """
     if not problems:
         return 200, {}
-    waits = [_wait_seconds(problem.headers.get("Retry-After"), now) for problem in problems if problem.retryable]
+    waits = [int(problem.headers.get("Retry-After", _DEFAULT_RETRY_AFTER)) for problem in problems if problem.retryable]
     return (503, {"Retry-After": str(max(waits))}) if waits else (502, {})
-
-
-def _wait_seconds(retry_after: str | None, now: float) -> int:
-    return _DEFAULT_RETRY_AFTER if retry_after is None else math.ceil(requested_wait(retry_after, now))

@@ -3,8 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC
-from email.utils import format_datetime, parsedate_to_datetime
 from typing import ClassVar
 
 from marshmallow import Schema, fields
@@ -49,12 +47,12 @@ class Response:
     """A response from a provider.
 
     `body` is the JSON of the response, or a short text, or None. `defect` states why the body is not acceptable JSON.
-    `retry_after` is the text of the `Retry-After` header.
+    `retry_after` is the wait that the provider requests, in seconds, or 0.
     """
 
     status: int
     body: JSON = None
-    retry_after: str | None = None
+    retry_after: int = 0
     is_empty: bool = False
     defect: str | None = None
 
@@ -108,8 +106,8 @@ class Provider(ABC):
         return False
 
 
-def read_response(status: int, retry_after: str | None, content: bytes) -> Response:
-    """Return the response with this status, this `Retry-After` header, and `content` as its body."""
+def read_response(status: int, retry_after: int, content: bytes) -> Response:
+    """Return the response with this status, a requested wait of `retry_after` seconds, and `content` as its body."""
     if not content.strip():
         return Response(status, None, retry_after, is_empty=True)
     try:
@@ -136,11 +134,11 @@ def response_error(provider: Provider, response: Response) -> RelayError | None:
 
     The error contains text of the provider, which is not redacted yet.
     """
+    if response.is_success and response.defect is None:
+        return None
     status = response.status
     upstream = Upstream(status, response.body)
     if response.is_success:
-        if response.defect is None:
-            return None
         detail = f"{provider.title} returned {status} with an unacceptable body. {response.defect}"
         return UpstreamFailedError(detail, upstream=upstream)
     message = provider.error_message(response.body)
@@ -158,35 +156,7 @@ def response_error(provider: Provider, response: Response) -> RelayError | None:
 
 
 def _retry_after_header(response: Response) -> dict[str, str]:
-    retry_after = normalize_retry_after(response.retry_after)
-    return {"Retry-After": retry_after} if retry_after else {}
-
-
-def normalize_retry_after(text: str | None) -> str | None:
-    """Return a `Retry-After` header as seconds or as an HTTP date, or None for an invalid header.
-
-    The function formats a date again, so that no other text of the provider gets into a header of the function.
-    https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3
-    """
-    text = (text or "").strip()
-    if text.isascii() and text.isdigit() and len(text) <= 9:
-        return text
-    try:
-        moment = parsedate_to_datetime(text)
-        return format_datetime(moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC), usegmt=True)
-    except (ValueError, OverflowError):
-        return None
-
-
-def requested_wait(retry_after: str | None, now: float) -> float:
-    """Return the wait that a `Retry-After` header requests, in seconds, or 0 for an invalid header.
-
-    `now` is in seconds since 1970.
-    """
-    normalized = normalize_retry_after(retry_after)
-    if normalized is None or normalized.isdigit():
-        return float(normalized or 0)
-    return max(0.0, parsedate_to_datetime(normalized).timestamp() - now)
+    return {"Retry-After": str(response.retry_after)} if response.retry_after else {}
 
 
 def text_at(body: JSON, *path: str) -> str | None:

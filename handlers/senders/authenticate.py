@@ -47,9 +47,8 @@ def authenticate(
         SecretUnreachableError: No credential matches an available secret, but another attempt can succeed.
         SecretUnusableError: No credential matches an available secret, and another secret is unusable.
     """
-    unauthenticated = UnauthenticatedError(senders[0].challenge)
     if not any(sender.verifier.is_present(request) for sender in senders):
-        raise unauthenticated
+        raise UnauthenticatedError(senders[0].challenge)
     errors: list[RelayError] = []
     for reference, secret in secrets:
         if isinstance(secret, RelayError):
@@ -68,4 +67,4 @@ def authenticate(
         raise SecretUnreachableError(_DETAIL)
     if errors:
         raise SecretUnusableError(_DETAIL)
-    raise unauthenticated
+    raise UnauthenticatedError(senders[0].challenge)

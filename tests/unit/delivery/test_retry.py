@@ -61,7 +61,7 @@ def test_next_delay_leaves_time_for_an_attempt(
     ],
 )
 def test_response_failure_status_decides(status: int, is_transient: bool, may_have_succeeded: bool) -> None:
-    result = response_failure(ERROR, Response(status, retry_after="7"), now=0)
+    result = response_failure(ERROR, Response(status, retry_after=7))
     assert result == Failure(ERROR, status, is_transient, may_have_succeeded, 7)
 
 

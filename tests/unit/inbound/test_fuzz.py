@@ -34,7 +34,7 @@ def test_redact_any_response_contains_no_token(name: str, status: int, content: 
     context = DeliveryContext(cast(Settings, None), PROVIDERS, cast(Any, None), cast(Any, None), {})
     delivery = Delivery(Update(name, "abc", {}), Deadline.after(60), context)
     delivery.tokens.append(Secret(TOKEN, "env:TOKEN"))
-    response = read_response(status, None, content)
+    response = read_response(status, 0, content)
     error = response_error(delivery.provider, response)
     if error:
         delivery.problem = error.problem
