@@ -1,8 +1,9 @@
 """The removal of secrets from everything that the function shows. This module is independent of the providers.
 
-`mask` replaces the credentials in the body of an update, and returns them. The schema of the body declares the
-credentials, as `schemas.base` describes. A `Redactor` removes copies of tokens and credentials from other values, such
-as a provider's response.
+`mask` replaces the credentials in the updates of an event, and returns them. The schema of an update declares its
+credentials, as `schemas.base` describes. In every string, the userinfo of a URL and the values of some query parameters
+are also credentials. A `Redactor` removes copies of tokens and credentials from other values, such as a provider's
+response.
 """
 
 import re
@@ -12,13 +13,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, TypeAlias
-from urllib.parse import unquote
+from urllib.parse import unquote, unquote_plus
 
 from marshmallow import Schema, fields
 
+from schemas.problem import InvalidEventError
 from schemas.strict_json import JSON, dump_text
 
 MARK = "[redacted]"
+
+#: The maximum number of credentials in the updates of one event. The search for a credential takes time and memory.
+MAX_CREDENTIALS = 500
 
 #: The length of the shortest piece of a token that counts as a leak, in characters.
 PIECE_LENGTH = 12
@@ -28,13 +33,31 @@ _MIN_LENGTH = 4
 _MIN_KEY_LENGTH = 8
 # The maximum number of layers of escapes that a search in a string removes.
 _MAX_LAYERS = 3
-# The work of removing one escape, in units of _Budget.
-_ESCAPE_COST = 1_500
+# The measured time of the steps of a search, in nanoseconds: removing one escape, starting the search for one text, and
+# searching for the pieces of one token in one character. The search for one text has a speed in characters per
+# nanosecond.
+_ESCAPE_COST = 150
+_NEEDLE_COST = 50
+_PIECES_COST = 25
+_NEEDLE_SPEED = 4
 # In digits. Shorter base64 occurs in many texts by chance.
 _MIN_BASE64_LENGTH = 8
 
 # The userinfo of a URL is a credential in every string (RFC 3986, section 3.2.1).
 _USERINFO = re.compile(r"(?<=://)[^/?#\s]*(?=@)")
+# The beginning of a parameter in the query or the fragment of a URL. The URL can be the percent-encoded value of another
+# parameter.
+_PARAMETER = re.compile(
+    r"(?:[?&#;]|%(?:25)*(?:3[Ff]|26|23|3[Bb]))(?P<name>[\w.~%\[\]-]{1,64}?)(?:=|%(?:25)*3[Dd])", re.ASCII
+)
+_PARAMETER_VALUE = re.compile(r"[^&#;\s\"'<>]*")
+# The names of parameters with a credential: of OAuth, of API keys, and of the signed URLs of AWS, Azure, Google Cloud,
+# and Apify.
+_CREDENTIAL_PARAMETER = re.compile(
+    r"(?i:x-(?:amz|goog)-.*|(?:.*[-_.\[])?(?:key|sig|auth|pwd|pass|jwt|code)\]?"
+    r"|.*(?:token|secret|password|passwd|passphrase|signature|api-?key|access-?key|access-?key-?id|access-?id"
+    r"|credentials?|authorization|session-?(?:id)?)\]?)|.*[a-z](?:Key|Sig|Auth)",
+)
 
 _Field: TypeAlias = fields.Field[Any] | Schema | None
 _Secret: TypeAlias = bool | Callable[[str], bool]
@@ -42,20 +65,46 @@ _Secret: TypeAlias = bool | Callable[[str], bool]
 
 @dataclass(frozen=True, slots=True)
 class Masked:
-    """The body of an update without its credentials, and the credentials with their parts."""
+    """The bodies of an event's updates without the credentials, and the credentials of all updates with their parts."""
 
-    body: JSON
-    credentials: tuple[str, ...]
-
-
-def mask(schema: Schema, body: Mapping[str, JSON]) -> Masked:
-    """Return a copy of `body` with MARK in place of each credential, and return the credentials."""
-    credentials: set[str] = set()
-    masked = _mask(dict(body), schema, False, credentials)
-    return Masked(masked, tuple(credentials - {""}))
+    bodies: tuple[JSON, ...]
+    credentials: frozenset[str]
 
 
-def _mask(value: JSON, field: _Field, secret: _Secret, credentials: set[str]) -> JSON:
+def mask(updates: Iterable[tuple[Schema, Mapping[str, JSON]]]) -> Masked:
+    """Return copies of the bodies of an event's updates with MARK in place of each credential, and the credentials.
+
+    `updates` has the schema and the body of each update.
+
+    Raises:
+        InvalidEventError: The updates have more than MAX_CREDENTIALS credentials.
+    """
+    credentials = _Credentials()
+    bodies = tuple(_mask(dict(body), schema, False, credentials) for schema, body in updates)
+    return Masked(bodies, frozenset(credentials))
+
+
+class _Credentials(set[str]):
+    """The credentials of an event."""
+
+    def add_all(self, texts: Iterable[str]) -> None:
+        """Add `texts`, except an empty text.
+
+        Raises:
+            InvalidEventError: The event has more than MAX_CREDENTIALS credentials.
+        """
+        for text in texts:
+            if text:
+                self.add(text)
+                if len(self) > MAX_CREDENTIALS:
+                    message = (
+                        f"The event has more than {MAX_CREDENTIALS} credentials. Each part of a credential counts, "
+                        "such as each cookie of a header. Send the update in several events."
+                    )
+                    raise InvalidEventError(message, errors={"update": [message]})
+
+
+def _mask(value: JSON, field: _Field, secret: _Secret, credentials: _Credentials) -> JSON:
     """Return `value` with MARK in place of each credential, and add the credentials to `credentials`.
 
     `secret` is the declaration of the closest field above `value` that has one.
@@ -68,7 +117,7 @@ def _mask(value: JSON, field: _Field, secret: _Secret, credentials: set[str]) ->
     if isinstance(value, dict):
         if secret is True and "user" in value and "password" in value:
             # HTTP's Basic authentication sends this text, in base64 (RFC 7617).
-            credentials.add(f"{value['user']}:{value['password']}")
+            credentials.add_all([f"{value['user']}:{value['password']}"])
         masked: dict[str, JSON] = {}
         for name, member in value.items():
             is_secret = callable(secret) and secret(name)
@@ -76,9 +125,9 @@ def _mask(value: JSON, field: _Field, secret: _Secret, credentials: set[str]) ->
         return masked
     if secret is True:
         if value is not None and not isinstance(value, bool):
-            credentials.update(_credential_parts(str(value)))
+            credentials.add_all(_credential_parts(str(value)))
         return None if value is None else MARK
-    return _mask_userinfo(value, credentials) if isinstance(value, str) else value
+    return _mask_url(value, credentials) if isinstance(value, str) else value
 
 
 def _member_field(field: _Field, name: str) -> _Field:
@@ -89,13 +138,45 @@ def _member_field(field: _Field, name: str) -> _Field:
     return schema.value_field if isinstance(schema, fields.Dict) else None
 
 
-def _mask_userinfo(text: str, credentials: set[str]) -> str:
-    if "@" not in text:
+def has_url_credential(text: str) -> bool:
+    """Return True if a URL in `text` has a credential."""
+    credentials = _Credentials()
+    _mask_url(text, credentials)
+    return bool(credentials)
+
+
+def _mask_url(text: str, credentials: _Credentials) -> str:
+    if "@" in text:
+        for userinfo in _USERINFO.findall(text):
+            password = userinfo.partition(":")[2]
+            credentials.add_all((userinfo, unquote(userinfo), password, unquote(password)))
+        text = _USERINFO.sub(MARK, text)
+
+    if "=" not in text and "%" not in text:
         return text
-    for userinfo in _USERINFO.findall(text):
-        password = userinfo.partition(":")[2]
-        credentials.update((userinfo, unquote(userinfo), password, unquote(password)))
-    return _USERINFO.sub(MARK, text)
+    parts, end = [], 0
+    for match in _PARAMETER.finditer(text):
+        value = _PARAMETER_VALUE.match(text, match.end())
+        if match.start() < end or not value or not _CREDENTIAL_PARAMETER.fullmatch(_unquote_all(match["name"])):
+            continue
+        credentials.add_all(_parameter_values(value[0]))
+        parts += [text[end : match.end()], MARK if value[0] else ""]
+        end = value.end()
+    return "".join([*parts, text[end:]])
+
+
+def _parameter_values(value: str) -> Iterator[str]:
+    """Yield the value of a credential parameter, and its decoded forms."""
+    plain = _unquote_all(value)
+    # In a percent-encoded URL, the value can end before the end of the text.
+    yield from (value, unquote(value), unquote_plus(value), plain, re.split("[&#;]", plain)[0])
+
+
+def _unquote_all(text: str) -> str:
+    """Return `text` without percent-encoding of up to _MAX_LAYERS layers."""
+    for _ in range(_MAX_LAYERS):
+        text = unquote(text)
+    return text
 
 
 def _credential_parts(text: str) -> Iterator[str]:
@@ -144,6 +225,8 @@ class Redactor:
 
     def redact(self, value: JSON) -> JSON:
         """Return `value` without secrets, or MARK if the search exceeds its budget or the deadline."""
+        if value is None:
+            return None
         budget = _Budget(self._expired)
         try:
             value = self._without_secret_keys(value)
@@ -206,9 +289,9 @@ class Redactor:
         if text.lower() in self._secret_keys:
             return text  # The name of a member is not a secret.
         for short in self._short_values:
-            budget.spend(1_000 + len(text))
+            budget.spend(_NEEDLE_COST + len(text) // _NEEDLE_SPEED)
             if short in text:
-                budget.spend(1_000_000)  # The compilation of a pattern takes about 0.1 ms.
+                budget.spend(100_000)  # The compilation of a pattern takes about 0.1 ms.
                 if re.search(rf"(?<!\w){re.escape(short)}(?!\w)", text):
                     return MARK
         for value in self._values:
@@ -218,7 +301,8 @@ class Redactor:
     def _finds(self, text: str, needles: list[str], budget: "_Budget") -> bool:
         """Return True if `text`, or `text` without escapes, contains a needle, a piece of a token, or a secret key."""
         for variant in _variants(text, budget):
-            budget.spend((len(needles) + 50 * len(self._tokens)) * (len(variant) + 100))
+            budget.spend(len(needles) * (_NEEDLE_COST + len(variant) // _NEEDLE_SPEED))
+            budget.spend((len(self._tokens) * _PIECES_COST + 1) * len(variant))
             if (
                 any(needle in variant for needle in needles)
                 or any(token.occurs_in(variant, budget) for token in self._tokens)
@@ -330,7 +414,7 @@ class _TokenSearch:
 
     def _has_piece_at(self, text: str, position: int, budget: "_Budget") -> bool:
         """Return True if a piece of the token includes the window at `position`."""
-        budget.spend(100_000)
+        budget.spend(10_000)
         for form, length in self._min_lengths.items():
             for start in range(max(0, position + self._WINDOW - length), position + 1):
                 piece = text[start : start + length]
@@ -348,11 +432,11 @@ class _BudgetExceededError(Exception):
 
 
 class _Budget:
-    """The limit on the work of one redaction. The unit is the search for one text in one character."""
+    """The limit on the time of one redaction. The unit is a nanosecond of CPU time, estimated before each step."""
 
-    _LIMIT = 2_000_000_000
+    _LIMIT = 100_000_000
     # The work for about 64 kB is always allowed, because the function must show a short error even after the deadline.
-    _FREE = 5_000_000
+    _FREE = 2_000_000
 
     def __init__(self, expired: Callable[[], bool]) -> None:
         self._spent = 0

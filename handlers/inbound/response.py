@@ -10,7 +10,7 @@ from handlers.deadline import Deadline
 from handlers.delivery.delivery import Delivery
 from handlers.delivery.http_client import HEADERS
 from handlers.providers.base import MAX_TEXT_LENGTH, Provider, Request
-from handlers.redaction import MARK, Redactor, mask
+from handlers.redaction import MARK, Masked, Redactor
 from schemas.problem import MEDIA_TYPE, Problem, Upstream, problem_body
 from schemas.strict_json import JSON, dump
 
@@ -45,23 +45,23 @@ def leave_body_unread(response: Response) -> None:
     response.response = iter([response.get_data()])
 
 
-def redact(deliveries: Sequence[Delivery], deadline: Deadline) -> None:
+def redact(deliveries: Sequence[Delivery], masked: Masked, deadline: Deadline) -> None:
     """Remove the secrets of an event from the outcomes of its deliveries.
 
-    A credential in one update is also a secret in the outcomes of the other updates.
+    `masked` has the updates of the deliveries, in the same order. A credential in one update is also a secret in the
+    outcomes of the other updates.
     """
-    masked = [mask(delivery.provider.update_schema, delivery.update.body) for delivery in deliveries]
     redactor = Redactor(
         tokens={token.text for delivery in deliveries for token in delivery.tokens},
-        credentials={credential for update in masked for credential in update.credentials},
+        credentials=masked.credentials,
         secret_keys={key for delivery in deliveries for key in delivery.provider.secret_keys},
         expired=deadline.has_passed,
     )
-    for delivery, masked_update in zip(deliveries, masked, strict=True):
+    for delivery, masked_body in zip(deliveries, masked.bodies, strict=True):
         if delivery.response:
             delivery.response = replace(delivery.response, body=redactor.redact(delivery.response.body))
         if delivery.request:
-            body = redactor.redact(masked_update.body)
+            body = redactor.redact(masked_body)
             # MARK replaces the whole body if the search exceeds its budget.
             delivery.request = replace(delivery.request, body=body if isinstance(body, dict) else MARK)
         if delivery.problem:

@@ -13,8 +13,10 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from marshmallow import Schema, fields
 
+from handlers import redaction
 from handlers.providers import PROVIDERS
-from handlers.redaction import MARK, PIECE_LENGTH, Redactor, mask
+from handlers.redaction import MARK, MAX_CREDENTIALS, PIECE_LENGTH, Redactor, has_url_credential
+from schemas.problem import InvalidEventError
 from schemas.strict_json import dump
 from tests.support.strategies import JSON_OBJECTS, JSON_VALUES
 
@@ -42,8 +44,14 @@ class Body(Schema):
     properties = fields.Dict(metadata={"secret": lambda name: name.lower() == "password"})
 
 
+def mask(schema: Schema, body: Any) -> tuple[Any, set[str]]:
+    """Return the masked body of the only update of an event, and the credentials of the event."""
+    masked = redaction.mask([(schema, body)])
+    return masked.bodies[0], set(masked.credentials)
+
+
 def credentials_of(body: dict[str, Any]) -> set[str]:
-    return set(mask(Body(), body).credentials)
+    return mask(Body(), body)[1]
 
 
 def header_credentials(value: str) -> set[str]:
@@ -55,17 +63,17 @@ class TestMask:
         body: dict[str, Any] = {
             "sources": [{"login": {"user": "CANARY-user", "password": "CANARY-pw"}, "key": "CANARY-key"}]
         }
-        masked = mask(Body(), body)
-        assert masked.body == {"sources": [{"login": {"user": MARK, "password": MARK}, "key": MARK}]}
-        assert set(masked.credentials) == {"CANARY-user:CANARY-pw", "CANARY-user", "CANARY-pw", "CANARY-key"}
+        body_shown, credentials = mask(Body(), body)
+        assert body_shown == {"sources": [{"login": {"user": MARK, "password": MARK}, "key": MARK}]}
+        assert credentials == {"CANARY-user:CANARY-pw", "CANARY-user", "CANARY-pw", "CANARY-key"}
 
     def test_mask_fields_in_lists_and_dicts_become_marks(self) -> None:
         body: dict[str, Any] = {
             "sources": [{"logins": [{"user": "CANARY-1"}, {"user": "CANARY-2"}], "by_name": {"a": "CANARY-3"}}]
         }
-        masked = mask(Body(), body)
-        assert masked.body == {"sources": [{"logins": [{"user": MARK}, {"user": MARK}], "by_name": {"a": MARK}}]}
-        assert set(masked.credentials) == {"CANARY-1", "CANARY-2", "CANARY-3"}
+        body_shown, credentials = mask(Body(), body)
+        assert body_shown == {"sources": [{"logins": [{"user": MARK}, {"user": MARK}], "by_name": {"a": MARK}}]}
+        assert credentials == {"CANARY-1", "CANARY-2", "CANARY-3"}
 
     def test_mask_predicate_selects_members_at_any_depth(self) -> None:
         properties: dict[str, Any] = {
@@ -73,20 +81,22 @@ class TestMask:
             "a": [{"password": 1.5}],
             "plain": 1.5,
         }
-        masked = mask(Body(), {"properties": properties})
-        assert masked.body == {
+        body_shown, credentials = mask(Body(), {"properties": properties})
+        assert body_shown == {
             "properties": {"PassWord": [MARK, None, {"deep": MARK}, MARK], "a": [{"password": MARK}], "plain": 1.5}
         }
-        assert set(masked.credentials) == {"1234", "CANARY-deep", "1.5"}
+        assert credentials == {"1234", "CANARY-deep", "1.5"}
 
     def test_mask_predicate_applies_to_its_field_only(self) -> None:
         body: dict[str, Any] = {"sources": [{"headers": {"Accept": "text/csv"}, "password": "x"}], "password": "shown"}
-        assert mask(Body(), body).body == body
+        assert mask(Body(), body)[0] == body
 
     def test_mask_userinfo_of_url_becomes_mark(self) -> None:
-        masked = mask(Body(), {"text": "https://me:CANARY%40pw@example.com/x?y=@ and ftp://CANARY@h and mailto:a@b"})
-        assert masked.body == {"text": f"https://{MARK}@example.com/x?y=@ and ftp://{MARK}@h and mailto:a@b"}
-        assert set(masked.credentials) == {
+        body_shown, credentials = mask(
+            Body(), {"text": "https://me:CANARY%40pw@example.com/x?y=@ and ftp://CANARY@h and mailto:a@b"}
+        )
+        assert body_shown == {"text": f"https://{MARK}@example.com/x?y=@ and ftp://{MARK}@h and mailto:a@b"}
+        assert credentials == {
             "me:CANARY%40pw", "me:CANARY@pw", "CANARY%40pw", "CANARY@pw", "CANARY"
         }  # fmt: skip
 
@@ -117,8 +127,8 @@ class TestMask:
                 return {key: shape(member) for key, member in value.items()}
             return [shape(item) for item in value] if isinstance(value, list) else None
 
-        masked = mask(Body(), {**body, "properties": body, "sources": [body]})
-        assert shape(masked.body) == shape({**body, "properties": body, "sources": [body]})
+        body_shown, credentials = mask(Body(), {**body, "properties": body, "sources": [body]})
+        assert shape(body_shown) == shape({**body, "properties": body, "sources": [body]})
 
     def test_mask_schema_of_each_provider_hides_its_credentials(self) -> None:
         source = {
@@ -140,8 +150,8 @@ class TestMask:
         }
         update_field = PROVIDERS["data.world"].event_schema.fields["update"]
         assert isinstance(update_field, fields.Nested)
-        masked = mask(update_field.schema, update)
-        assert masked.body == {
+        body_shown, credentials = mask(update_field.schema, update)
+        assert body_shown == {
             "files": [
                 {
                     "name": "a.csv",
@@ -162,12 +172,89 @@ class TestMask:
             ],
             "properties": {"PassWord": MARK, "plain": 1},
         }
-        assert {f"CANARY-{number}" for number in range(1, 10)} <= set(masked.credentials)
-        assert not {"a.csv", "text/csv", "GET", "Custom"} & set(masked.credentials)
+        assert {f"CANARY-{number}" for number in range(1, 10)} <= credentials
+        assert not {"a.csv", "text/csv", "GET", "Custom"} & credentials
 
         update_field = PROVIDERS["apify"].event_schema.fields["update"]
         assert isinstance(update_field, fields.Nested)
-        assert mask(update_field.schema, {"name": "products"}).credentials == ()
+        assert mask(update_field.schema, {"name": "products"})[1] == set()
+
+    @pytest.mark.parametrize(
+        "name",
+        ["token", "access_token", "accessToken", "api_key", "apikey", "API-Key", "key", "sig", "signature", "secret",
+         "client_secret", "password", "Password", "X-Amz-Signature", "X-Amz-Credential", "x-amz-security-token",
+         "X-Goog-Signature", "AWSAccessKeyId", "GoogleAccessId", "Key-Pair-Id-Signature", "subscription-key", "code",
+         "private_token", "auth", "sessionId", "privateKey", "credentials[password]", "to%6ben", "t%256fken"],
+    )  # fmt: skip
+    def test_mask_query_parameter_with_the_name_of_a_credential_becomes_mark(self, name: str) -> None:
+        before, after = f"See https://h/items?format=csv&{name}=", "&clean=true#part, and more"
+        shown, credentials = mask(Body(), {"text": f"{before}CANARY-1{after}"})
+        assert shown == {"text": f"{before}{MARK}{after}"}
+        assert credentials == {"CANARY-1"}
+
+    @pytest.mark.parametrize("name", ["format", "keys", "monkey", "sort", "tokens_used", "codec", "page", "author"])
+    def test_mask_other_query_parameter_is_shown(self, name: str) -> None:
+        body = {"text": f"https://h/items?{name}=csv&clean=true"}
+        assert mask(Body(), body) == (body, set())
+
+    @pytest.mark.parametrize(
+        "text",
+        ["/relative?token=CANARY-1", "https://h/#access_token=CANARY-1", "https://h/?a=1;token=CANARY-1",
+         "https://h/?next=https%3A%2F%2Fi%3Fb%3D2%26token%3DCANARY-1%26c%3D3",
+         "https://h/?next=https%253A%252F%252Fi%253Ftoken%253DCANARY-1",
+         "<a href='https://h/?token=CANARY-1'>", "https://me:CANARY-2@h/?token=CANARY-1"],
+    )  # fmt: skip
+    def test_mask_credential_parameter_in_any_place_becomes_mark(self, text: str) -> None:
+        shown, credentials = mask(Body(), {"text": text})
+        assert "CANARY" not in shown["text"]
+        assert "CANARY-1" in credentials
+        assert has_url_credential(text)
+
+    def test_mask_encoded_value_of_parameter_adds_decoded_forms(self) -> None:
+        _, credentials = mask(Body(), {"text": "https://h/?token=CANARY%2B1+2"})
+        assert credentials == {"CANARY%2B1+2", "CANARY+1+2", "CANARY+1 2"}
+
+    def test_mask_parameter_without_value_adds_nothing(self) -> None:
+        body = {"text": "https://h/?token=&key=#"}
+        assert mask(Body(), body) == (body, set())
+        assert not has_url_credential(body["text"])
+
+    @given(st.text("?&=#;:/@%token 3DF26", max_size=40))
+    def test_mask_any_text_hides_its_credentials(self, text: str) -> None:
+        text = f"https://h/{text}&token=CANARY-1"
+        shown, credentials = mask(Body(), {"text": text})
+        assert "CANARY" not in shown["text"]
+        assert any("CANARY-1" in credential for credential in credentials)
+        assert has_url_credential(text)
+
+    def test_mask_500_credentials_are_allowed(self) -> None:
+        keys = {"sources": [{"key": f"CANARY-{number}"} for number in range(MAX_CREDENTIALS)] * 2}
+        assert len(mask(Body(), keys)[1]) == MAX_CREDENTIALS
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {"sources": [{"key": f"CANARY-{number}"} for number in range(MAX_CREDENTIALS + 1)]},
+            {"sources": [{"headers": {"X-Cookie": ";".join(f"={number:05}" for number in range(100_000))}}]},
+            {"text": "".join(f" ?token=CANARY-{number}" for number in range(MAX_CREDENTIALS + 1))},
+            {"text": "".join(f" ftp://CANARY-{number}@h" for number in range(MAX_CREDENTIALS + 1))},
+            {"sources": [{"login": {"user": "u", "password": number}} for number in range(MAX_CREDENTIALS)]},
+        ],
+    )
+    def test_mask_more_credentials_raise(self, body: dict[str, Any]) -> None:
+        with pytest.raises(InvalidEventError) as raised:
+            mask(Body(), body)
+        assert raised.value.problem.errors == {"update": [raised.value.problem.detail]}
+        assert "CANARY" not in raised.value.problem.detail
+
+    def test_mask_credentials_of_all_updates_count_together(self) -> None:
+        bodies = [
+            {"sources": [{"key": f"CANARY-{first + number}"} for number in range(300)]} for first in (0, 200, 300)
+        ]
+        schema = Body()
+        assert len(redaction.mask([(schema, body) for body in bodies[:2]]).credentials) == MAX_CREDENTIALS
+        with pytest.raises(InvalidEventError):
+            redaction.mask([(schema, body) for body in bodies])
 
 
 class TestSecretKeys:
@@ -345,7 +432,7 @@ class TestBudget:
     def test_redact_large_response_with_many_escapes_hides_response(self, unit: str) -> None:
         assert Redactor([TOKEN]).redact(unit * (9_000_000 // len(unit))) == MARK
 
-    @pytest.mark.parametrize("text", ["x" * 10_000_000, "a plain sentence, and more. " * 350_000])
+    @pytest.mark.parametrize("text", ["x" * 3_000_000, "a plain sentence, and more. " * 100_000])
     def test_redact_large_plain_response_is_shown(self, text: str) -> None:
         assert Redactor([TOKEN], secret_keys={KEY}).redact(text) == text
 

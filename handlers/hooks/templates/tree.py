@@ -11,6 +11,7 @@ from typing import TypeAlias
 from handlers.hooks.templates.limits import Budget, RenderError
 from handlers.hooks.templates.sandbox import TemplateMistakeError
 from handlers.hooks.templates.template import Template, compile_template, is_template
+from handlers.redaction import has_url_credential
 from schemas.base import path_step
 from schemas.problem import Errors
 from schemas.strict_json import JSON
@@ -19,6 +20,9 @@ from schemas.strict_json import JSON
 _HEADER = re.compile(r"headers(?:\.|\[['\"])([\w-]+)")
 # The beginning of a string that is probably intended as a template, such as `event.run.id` or `{event.x}`.
 _LIKE_A_TEMPLATE = re.compile(r"\A\W*(?:event|headers)[.\[]\w*")
+
+# An expression in a template.
+_EXPRESSION = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +94,21 @@ def notes(tree: Tree, path: str, hidden: Collection[str]) -> list[str]:
     """
     result: list[str] = []
     for leaf_path, leaf in _leaves(tree, path):
+        source = leaf.template.source if isinstance(leaf, TemplateLeaf) else leaf
+        if isinstance(source, str) and _has_literal_credential(source):
+            result.append(
+                f"{leaf_path} has a credential in a URL. Anyone who can read the file can use the credential. "
+                "Take the credential from the payload, or restrict the access to the file."
+            )
         if isinstance(leaf, TemplateLeaf):
             result += template_notes(leaf.template, leaf_path, hidden)
         elif isinstance(leaf, str) and _LIKE_A_TEMPLATE.search(leaf):
             result.append(f"{leaf_path} is literal text, not a template. Did you mean {{{{ event.… }}}}?")
     return result
+
+
+def _has_literal_credential(source: str) -> bool:
+    return has_url_credential(_EXPRESSION.sub("", source))
 
 
 def template_notes(template: Template, path: str, hidden: Collection[str]) -> list[str]:

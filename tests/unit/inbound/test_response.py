@@ -6,10 +6,11 @@ import pytest
 
 from handlers.deadline import Deadline
 from handlers.delivery.delivery import Delivery, DeliveryContext
-from handlers.inbound.response import empty_response, hook_status, json_response, redact, result_items
+from handlers.inbound import response as inbound_response
+from handlers.inbound.response import empty_response, hook_status, json_response, result_items
 from handlers.providers import PROVIDERS
 from handlers.providers.base import MAX_TEXT_LENGTH, Request, Response, read_response, response_error
-from handlers.redaction import MARK
+from handlers.redaction import MARK, mask
 from handlers.secret_store.store import Secret
 from schemas.event import Update
 from schemas.problem import BusyError, RelayError, UpstreamDeniedError, UpstreamRateLimitedError
@@ -44,6 +45,12 @@ def create(provider: str = "apify", body: Any = None, *, token: str | None = TOK
     if token:
         delivery.tokens.append(Secret(token, "env:TOKEN"))
     return delivery
+
+
+def redact(deliveries: list[Delivery], deadline: Deadline) -> None:
+    """Redact the deliveries of an event."""
+    masked = mask((delivery.provider.update_schema, delivery.update.body) for delivery in deliveries)
+    inbound_response.redact(deliveries, masked, deadline)
 
 
 def test_result_items_lists_outcomes_in_order() -> None:

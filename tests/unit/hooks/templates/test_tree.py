@@ -69,6 +69,12 @@ def test_template_paths_tree_returns_paths() -> None:
     assert template_paths(compiled("{{ event }}"), "update") == {"update"}
 
 
+CREDENTIAL = (
+    "update.x has a credential in a URL. Anyone who can read the file can use the credential. "
+    "Take the credential from the payload, or restrict the access to the file."
+)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -77,12 +83,19 @@ def test_template_paths_tree_returns_paths() -> None:
         ("${{ event.x }}", "update.x has a $ before {{. The $ becomes part of the text."),
         ("{{ headers.authorization }}", "update.x uses the header authorization, which templates can't see."),
         ("{{ headers['x-token'] }}", "update.x uses the header x-token, which templates can't see."),
+        ("https://h/?format=csv&token=CANARY", CREDENTIAL),
+        ("https://h/{{ event.x }}?token=CANARY", CREDENTIAL),
+        ("https://me:CANARY@h/", CREDENTIAL),
     ],
 )
 def test_notes_probable_mistake_returns_note(text: str, expected: str) -> None:
     assert notes(compiled({"x": text}), "update", {"authorization", "x-token"}) == [expected]
 
 
-@pytest.mark.parametrize("text", ["an event", "The event. It was", "{{ event.x }}", "{{ headers['x-github-event'] }}"])
+@pytest.mark.parametrize(
+    "text",
+    ["an event", "The event. It was", "{{ event.x }}", "{{ headers['x-github-event'] }}", "https://h/?format=csv",
+     "https://h/?token={{ event.x }}", "https://{{ event.user }}@h/?a={{ event.x }}"],
+)  # fmt: skip
 def test_notes_plain_value_returns_nothing(text: str) -> None:
     assert notes(compiled({"x": text}), "update", {"authorization"}) == []
