@@ -45,8 +45,8 @@ _MIN_BASE64_LENGTH = 8
 
 # The userinfo of a URL is a credential in every string (RFC 3986, section 3.2.1).
 _USERINFO = re.compile(r"(?<=://)[^/?#\s]*(?=@)")
-# The beginning of a parameter in the query or the fragment of a URL. The URL can be the percent-encoded value of another
-# parameter.
+# The beginning of a parameter in the query or the fragment of a URL. The URL can be the value of another parameter, in
+# percent-encoding.
 _PARAMETER = re.compile(
     r"(?:[?&#;]|%(?:25)*(?:3[Ff]|26|23|3[Bb]))(?P<name>[\w.~%\[\]-]{1,64}?)(?:=|%(?:25)*3[Dd])", re.ASCII
 )

@@ -127,7 +127,7 @@ class TestMask:
                 return {key: shape(member) for key, member in value.items()}
             return [shape(item) for item in value] if isinstance(value, list) else None
 
-        body_shown, credentials = mask(Body(), {**body, "properties": body, "sources": [body]})
+        body_shown, _ = mask(Body(), {**body, "properties": body, "sources": [body]})
         assert shape(body_shown) == shape({**body, "properties": body, "sources": [body]})
 
     def test_mask_schema_of_each_provider_hides_its_credentials(self) -> None:
@@ -248,7 +248,7 @@ class TestMask:
         assert "CANARY" not in raised.value.problem.detail
 
     def test_mask_credentials_of_all_updates_count_together(self) -> None:
-        bodies = [
+        bodies: list[dict[str, Any]] = [
             {"sources": [{"key": f"CANARY-{first + number}"} for number in range(300)]} for first in (0, 200, 300)
         ]
         schema = Body()
