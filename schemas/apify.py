@@ -47,9 +47,11 @@ class ApifyEvent(EventSchema):
     dataset = fields.String(
         required=True,
         validate=matches(
-            rf"{_ID}|{_USERNAME}~{_NAME}",
-            "Must be a dataset ID (letters and digits) or username~dataset-name.",
+            rf"{_ID}|(?:{_USERNAME})?~{_NAME}",
+            "Must be a dataset ID (letters and digits), username~dataset-name, or ~dataset-name.",
         ),
-        metadata={"description": "A dataset ID, or username~dataset-name."},
+        metadata={
+            "description": "A dataset ID, username~dataset-name, or ~dataset-name for a dataset of the token's account."
+        },
     )
     update = fields.Nested(ApifyUpdate, required=True)

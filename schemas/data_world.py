@@ -52,8 +52,10 @@ LICENSES = (
 VISIBILITIES = ("OPEN", "PRIVATE", "DISCOVERABLE")
 LABELS = ("raw data", "clean data", "documentation", "script", "visualization", "report")
 METHODS = ("GET", "POST")
+AUTO_SYNC_INTERVALS = ("NEVER", "HOURLY", "DAILY", "WEEKLY")
 
-#: The maximum size of a source's URL together with the names and values of its headers, in bytes of UTF-8.
+#: The maximum size of a source's URL together with its headers, in bytes of UTF-8. As in HTTP, each header has a colon
+#: and a space after its name, and a line end of two bytes.
 MAX_URL_AND_HEADERS = 4096
 
 # The pattern in the provider's API description.
@@ -67,6 +69,10 @@ _URL = (
     rf"(?:\[[0-9a-fA-F:.]+\]|[^/?#@:\[\]{_BLANK}]+)(?::[0-9]*)?(?:[/?#][^\x00-\x1f\x7f]*)?"
 )
 
+# https://www.rfc-editor.org/rfc/rfc3987#section-2.2
+_IRI = rf"[a-zA-Z][a-zA-Z0-9+.-]*:[^<>\"{{}}|\\^`{_BLANK}]+"
+_UUID = r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
+
 # Headers that describe the request and don't authenticate it.
 _PLAIN_HEADER = re.compile(r"accept.*|cache-control|content-.*|if-.*|range|user-agent", re.IGNORECASE)
 
@@ -77,7 +83,7 @@ def _is_credential_header(name: str) -> bool:
 
 def _is_credential_property(name: str) -> bool:
     # Custom metadata can repeat the description of a source.
-    return name.lower() in {"credentials", "password", "requestheaders"}
+    return name.lower() in {"credentials", "oauthtoken", "password", "requestheaders"}
 
 
 class Authorization(StrictSchema):
@@ -94,6 +100,14 @@ class Credentials(StrictSchema):
     password = fields.String(validate=validate.Length(max=1024))
 
 
+class OAuthToken(StrictSchema):
+    """A reference to an OAuth token that data.world has stored."""
+
+    owner = fields.String(required=True, validate=validate.Length(min=1))
+    site = fields.String(required=True, validate=validate.Length(min=1))
+    id = fields.String(required=True, validate=matches(_UUID, "Must be a UUID."))
+
+
 class Source(StrictSchema):
     """The source of a file. data.world fetches the file from its source."""
 
@@ -108,7 +122,10 @@ class Source(StrictSchema):
     requestHeaders = fields.Dict(
         validate=string_values,
         metadata={
-            "description": f"The URL, names, and values together have at most {MAX_URL_AND_HEADERS} bytes of UTF-8.",
+            "description": (
+                f"The URL and the headers together have at most {MAX_URL_AND_HEADERS} bytes of UTF-8, with four more "
+                "bytes for each header: a colon, a space, and a line end."
+            ),
             "secret": _is_credential_header,
         },
     )
@@ -118,6 +135,7 @@ class Source(StrictSchema):
     )
     authorization = fields.Nested(Authorization)
     credentials = fields.Nested(Credentials, metadata={"secret": True})
+    oauthToken = fields.Nested(OAuthToken, metadata={"secret": True})
     expandArchive = StrictBoolean()
 
     # Both rules also run if a field is invalid or missing, because at startup, the templates of a hook have no values.
@@ -125,7 +143,7 @@ class Source(StrictSchema):
     def _check_size(self, source: Mapping[str, Any], **_: object) -> None:
         headers = source.get("requestHeaders", {})
         parts = [source.get("url", ""), *headers, *headers.values()]
-        size = sum(len(part.encode()) for part in parts)
+        size = sum(len(part.encode()) for part in parts) + 4 * len(headers)
         if headers and size > MAX_URL_AND_HEADERS:
             raise ValidationError(
                 f"The headers and the URL together must have at most {MAX_URL_AND_HEADERS} bytes, and have {size}.",
@@ -156,11 +174,16 @@ class File(StrictSchema):
 
 
 class DataWorldUpdate(UpdateSchema):
-    """The body of data.world's PATCH request. An omitted field keeps its value."""
+    """The body of data.world's PATCH request.
 
-    title = fields.String(validate=validate.Length(min=1, max=60))
-    description = fields.String(validate=validate.Length(max=120))
-    summary = fields.String(validate=validate.Length(max=25_000), metadata={"description": "Markdown."})
+    An omitted field keeps its value. null deletes the value, and so all values of a list.
+    """
+
+    title = fields.String(allow_none=True, validate=validate.Length(min=1, max=60))
+    description = fields.String(allow_none=True, validate=validate.Length(max=120))
+    summary = fields.String(
+        allow_none=True, validate=validate.Length(max=25_000), metadata={"description": "Markdown."}
+    )
     tags = StrictList(
         fields.String(
             validate=[
@@ -169,12 +192,24 @@ class DataWorldUpdate(UpdateSchema):
             ]
         ),
         distinct=True,
+        allow_none=True,
     )
-    license = fields.String(validate=one_of(LICENSES))
-    visibility = fields.String(validate=one_of(VISIBILITIES))
-    files = StrictList(fields.Nested(File))
+    license = fields.String(allow_none=True, validate=one_of(LICENSES))
+    visibility = fields.String(allow_none=True, validate=one_of(VISIBILITIES))
+    files = StrictList(fields.Nested(File), allow_none=True)
     properties = fields.Dict(
-        metadata={"description": "Custom metadata: any JSON object.", "secret": _is_credential_property}
+        allow_none=True,
+        metadata={"description": "Custom metadata: any JSON object.", "secret": _is_credential_property},
+    )
+    autoSyncInterval = fields.String(
+        allow_none=True,
+        validate=one_of(AUTO_SYNC_INTERVALS),
+        metadata={"description": "The interval at which data.world fetches the files from their sources."},
+    )
+    assetStatusIri = fields.String(
+        allow_none=True,
+        validate=matches(_IRI, "Must be an IRI, such as https://example.com/status/approved."),
+        metadata={"description": "The IRI of the status of the dataset."},
     )
 
 

@@ -78,7 +78,7 @@ class Apify(LocalProvider):
     def _find(self, reference: str, owner: str) -> dict[str, Any]:
         user, tilde, name = reference.partition("~")
         for dataset in self.datasets.values():
-            is_match = (user == owner and dataset["name"] == name) if tilde else dataset["id"] == reference
+            is_match = (user in (owner, "") and dataset["name"] == name) if tilde else dataset["id"] == reference
             if is_match and dataset["userId"] == f"user-of-{owner}":
                 return dataset
         raise RejectedError(404, "record-not-found", "Dataset was not found")

@@ -57,9 +57,15 @@ class DataWorld(LocalProvider):
             if violation := _violation(change):
                 raise RejectedError(422, "validation", violation)
             files = {file["name"]: file for file in dataset["files"]}
-            for file in change.get("files", []):
+            for file in change.get("files") or []:
                 files[file["name"]] = files.get(file["name"], {}) | file
+            if "files" in change and change["files"] is None:
+                files = {}
             dataset.update(change, files=list(files.values()), updated=now())
+            # null deletes a value, and all values of a list.
+            dataset["tags"] = dataset["tags"] or []
+            for key in [key for key, value in dataset.items() if value is None]:
+                del dataset[key]
             self.applied.append((f"{owner}/{name}", change))
             body = {"message": "Dataset successfully updated."}
             return Response(json.dumps(body), mimetype="application/json")
@@ -110,13 +116,17 @@ def _source(value: Any) -> bool:
             "requestEntity": _text(0, 10_000),
             "authorization": _object({"type"}, {"type": _text(0, 50), "credentials": _text(1, 1024)}),
             "credentials": _object({"user"}, {"user": _text(0, 1024), "password": _text(0, 1024)}),
+            "oauthToken": _object(
+                {"owner", "site", "id"},
+                {"owner": _text(1, 100), "site": _text(1, 100), "id": _text(36, 36, "[0-9a-fA-F-]*")},
+            ),
             "expandArchive": lambda value: isinstance(value, bool),
         },
     )
     if not well_formed(value):
         return False
     headers = value.get("requestHeaders", {})
-    size = sum(len(text.encode()) for text in [value["url"], *headers, *headers.values()])
+    size = len(value["url"].encode()) + sum(len(f"{name}: {text}\r\n".encode()) for name, text in headers.items())
     has_type = "requestEntity" not in value or any(name.lower() == "content-type" for name in headers)
     return size <= 4096 and has_type
 
@@ -130,6 +140,8 @@ _RULES: Mapping[str, Callable[[Any], bool]] = {
     "license": _text(1, 30),
     "visibility": lambda value: value in ("OPEN", "PRIVATE", "DISCOVERABLE"),
     "properties": lambda value: isinstance(value, dict),
+    "autoSyncInterval": lambda value: value in ("NEVER", "HOURLY", "DAILY", "WEEKLY"),
+    "assetStatusIri": _text(1, 4096),
     "files": _list_of(
         _object(
             {"name"},
@@ -152,6 +164,6 @@ def _violation(change: Any) -> str | None:
     for key, value in change.items():
         if key not in _RULES:
             return f"{key} is not a property of a dataset"
-        if not _RULES[key](value):
+        if value is not None and not _RULES[key](value):
             return f"{key} is not valid"
     return None

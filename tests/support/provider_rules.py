@@ -83,10 +83,12 @@ def _url(length: int) -> str:
 
 def _headers(size: int) -> dict[str, str]:
     """Return headers that have `size` bytes together with URL."""
-    return {"X-É": "v" * (size - len(URL) - len("X-É".encode()))}
+    return {"X-É": "v" * (size - len(URL) - len("X-É: \r\n".encode()))}
 
 
-NOT_STRINGS = [None, 1, True, ["x"], {"x": "y"}]
+NOT_STRINGS = [1, True, ["x"], {"x": "y"}]
+UUID = "0a2d5f1e-7b1c-4c5e-9f3a-2b6d8e4c1a90"
+OAUTH = {"owner": "jane", "site": "github", "id": UUID}
 NOT_A_STRING = "Not a valid string"
 TYPED = {"requestHeaders": {"content-TYPE": "text/plain"}}
 
@@ -129,13 +131,13 @@ CASES = [
         ),
         "Unknown field",
     ),
-    _one(DATA_WORLD, "title", "a string", ["a"], NOT_STRINGS, ""),
+    _one(DATA_WORLD, "title", "a string or null", ["a", None], NOT_STRINGS, ""),
     _one(DATA_WORLD, "title", "1 to 60 characters", ["a", "a" * 60, "💶" * 60], ["", "a" * 61], "between 1 and 60"),
-    _one(DATA_WORLD, "description", "a string", ["a"], NOT_STRINGS, ""),
+    _one(DATA_WORLD, "description", "a string or null", ["a", None], NOT_STRINGS, ""),
     _one(DATA_WORLD, "description", "up to 120 characters", ["", "é" * 120], ["a" * 121], "Longer than maximum"),
-    _one(DATA_WORLD, "summary", "a string", ["# a\n\n*b*\n"], NOT_STRINGS, ""),
+    _one(DATA_WORLD, "summary", "a string or null", ["# a\n\n*b*\n", None], NOT_STRINGS, ""),
     _one(DATA_WORLD, "summary", "up to 25 000 characters", ["", "💶" * 25_000], ["a" * 25_001], "maximum length 25000"),
-    _one(DATA_WORLD, "tags", "a list", [[], ["ab"]], [None, "ab", {"ab": 1}], ""),
+    _one(DATA_WORLD, "tags", "a list or null", [[], ["ab"], None], ["ab", 1, {"ab": 1}], ""),
     Case(
         DATA_WORLD,
         "tags: of strings",
@@ -164,9 +166,20 @@ CASES = [
         (({"tags": ["ab", "cd", "ab"]}, "update.tags.2"),),
         "distinct",
     ),
-    _one(DATA_WORLD, "license", "one of the provider's", list(LICENSES), ["", "cc-by", "CC BY", "GPL", None], ""),
-    _one(DATA_WORLD, "visibility", "one of three", ["OPEN", "PRIVATE", "DISCOVERABLE"], ["open", "", None, 1], ""),
-    _one(DATA_WORLD, "files", "a list", [[], [{"name": "a"}]], [None, {}, "a"], ""),
+    _one(DATA_WORLD, "license", "one of the provider's", [*LICENSES, None], ["", "cc-by", "CC BY", "GPL"], ""),
+    _one(DATA_WORLD, "visibility", "one of three", ["OPEN", "PRIVATE", "DISCOVERABLE", None], ["open", "", 1], ""),
+    _one(DATA_WORLD, "autoSyncInterval", "one of four", ["NEVER", "HOURLY", "DAILY", "WEEKLY", None],
+         ["never", "", 1, "MONTHLY"], ""),
+    _one(
+        DATA_WORLD,
+        "assetStatusIri",
+        "an IRI",
+        ["https://example.com/status/approved", "urn:x:dätä", "a:b#c", None],
+        ["", "approved", "https://example.com/a b", "ht tp://x", ":x", "1a:b", "a:b\n", 1],
+        "",
+        stricter=True,
+    ),
+    _one(DATA_WORLD, "files", "a list or null", [[], [{"name": "a"}], None], [{}, "a"], ""),
     Case(
         DATA_WORLD,
         "files: of objects",
@@ -206,7 +219,7 @@ CASES = [
         "'/'",
     ),
     _file("description", "1 to 120 characters", ["a", "é" * 120], ["", "a" * 121], "between 1 and 120", stricter=True),
-    _file("description", "a string", ["a"], NOT_STRINGS, ""),
+    _file("description", "a string", ["a"], [None, *NOT_STRINGS], ""),
     _file("labels", "a list", [[], ["script"]], [None, "script"], ""),
     Case(
         DATA_WORLD,
@@ -324,7 +337,16 @@ CASES = [
         [{"credentials": {"user": "u", "password": "p" * 1025}}],
         "maximum length 1024",
     ),
-    _one(DATA_WORLD, "properties", "a JSON object", [{}, {"a": {"b": [1, None, "c"]}}], [None, [], "a", 1], ""),
+    _source("oauthToken", "an object", [{"oauthToken": OAUTH}], [{"oauthToken": UUID}, {"oauthToken": [UUID]}], ""),
+    *(
+        _source(f"oauthToken.{missing}", "required", [{"oauthToken": OAUTH}],
+                [{"oauthToken": {name: value for name, value in OAUTH.items() if name != missing}}], "required")
+        for missing in OAUTH
+    ),
+    _source("oauthToken.id", "a UUID", [{"oauthToken": {**OAUTH, "id": UUID.upper()}}],
+            [{"oauthToken": {**OAUTH, "id": value}} for value in ("", UUID[1:], UUID.replace("-", ""), f"{UUID}\n", 1)],
+            ""),
+    _one(DATA_WORLD, "properties", "a JSON object or null", [{}, {"a": {"b": [1, None, "c"]}}, None], [[], "a", 1], ""),
     Case(
         DATA_WORLD,
         "update: at least one field",
@@ -347,8 +369,9 @@ REFERENCES = [
     (
         APIFY,
         "username~dataset-name",
-        ["abc~a", f"{'u' * 30}~{'n' * 63}", "a_b.c-d~x-y", "...~a"],
-        ["ab~a", f"{'u' * 31}~a", "abc~", "~a", f"abc~{'n' * 64}", "abc~-a", "abc~a-", "abc~a_b", "abc~a~b", "abc/a",
+        ["abc~a", f"{'u' * 30}~{'n' * 63}", "a_b.c-d~x-y", "...~a", "~a", f"~{'n' * 63}"],
+        ["ab~a", f"{'u' * 31}~a", "abc~", "~", "~~a", "~-a", f"~{'n' * 64}",
+         f"abc~{'n' * 64}", "abc~-a", "abc~a-", "abc~a_b", "abc~a~b", "abc/a",
          "abc~a\n", "abc~..", "abc~a#b", "аbc~a", "abc∼a"],
     ),
     (

@@ -75,6 +75,7 @@ def test_schemas_declare_credentials() -> None:
     assert {path for path, secret in declarations.items() if secret is True} == {
         "files.source.authorization.credentials",
         "files.source.credentials",
+        "files.source.oauthToken",
     }
     assert {path for path, secret in declarations.items() if callable(secret)} == {
         "files.source.requestHeaders",
