@@ -370,12 +370,14 @@ if [ -n "$TO_TRY" ]; then
     if grep -q "${TAB}APIFY_TOKEN\$" <<<"$SECRETS"; then
         PROVIDER=apify DATASET=YOUR-DATASET-ID UPDATE='{"generalAccess": "RESTRICTED"}'
     fi
+    # The secret is in a header on standard input: ps would show an argument to every user of the machine.
     cat <<TEXT
 
 To try it, with the id of a dataset of yours; nothing is changed before you take ?dry_run=true away:
 
-curl -sS '$URL/?dry_run=true' -H 'Content-Type: application/json' \\
-    -H "Authorization: Bearer \$(gcloud secrets versions access latest --project $PROJECT --secret $TO_TRY)" \\
-    -d '{"provider": "$PROVIDER", "dataset": "$DATASET", "update": $UPDATE}'
+curl -sS '$URL/?dry_run=true' -H 'Content-Type: application/json' -H @- \\
+    -d '{"provider": "$PROVIDER", "dataset": "$DATASET", "update": $UPDATE}' <<HEADER
+Authorization: Bearer \$(gcloud secrets versions access latest --project $PROJECT --secret $TO_TRY)
+HEADER
 TEXT
 fi

@@ -6,6 +6,7 @@ import sys
 
 from deploy.local.cloud import APIFY_USER, DATA_WORLD_OWNER, Cloud, Function, is_free_port, stop_event
 from deploy.local.demo import RECIPE, paint, workflow
+from deploy.local.signing import authentication
 
 _PORT = 8080
 
@@ -26,7 +27,7 @@ def main() -> int:
     function = Function(settings, port=port if is_free_port(port) else None, environ=os.environ)
     try:
         function.wait_until_up(stop=stop)
-        print(_introduction(cloud, function.url, dataset_id, config), flush=True)
+        print(introduction(cloud, function.url, dataset_id, config), flush=True)
         while not stop.wait(0.2) and function.process.poll() is None:
             pass
         return 0 if stop.is_set() else 1
@@ -38,20 +39,26 @@ def main() -> int:
         cloud.stop()
 
 
+def _curl(options: str, secret: str) -> str:
+    """Return a curl command whose `Authorization` header isn't an argument, since `ps` shows arguments to all users.
+
+    `echo` is a part of every shell, and so has no arguments that `ps` shows.
+    """
+    return f"echo 'Authorization: Bearer {secret}' | curl -w '\\n' -H @- {options}"
+
+
 def _hook_command(cloud: Cloud, url: str) -> str:
-    """Return a command that sends a request as GitHub does. openssl calculates the signature."""
+    """Return a command that sends a request as GitHub does, with the signature of its payload."""
     payload = json.dumps(workflow())
-    return (
-        f"payload='{payload}'; curl -i -w '\\n' -d \"$payload\" -H 'Content-Type: application/json' "
-        "-H 'X-GitHub-Event: workflow_run' "
-        f'-H "X-Hub-Signature-256: sha256=$(printf %s "$payload" | openssl dgst -sha256 -hmac {cloud.github_secret} -r '
-        f"| cut -d' ' -f1)\" {url}/hooks/github-workflow"
-    )
+    signature, _ = authentication("github", cloud.github_secret, payload.encode())
+    headers = {"Content-Type": "application/json", "X-GitHub-Event": "workflow_run", **signature}
+    options = " ".join(f"-H '{name}: {value}'" for name, value in headers.items())
+    return f"curl -w '\\n' -i {options} -d '{payload}' {url}/hooks/github-workflow"
 
 
-def _introduction(cloud: Cloud, url: str, dataset_id: str, config: str) -> str:
-    event = f"curl -i -w '\\n' -H 'Authorization: Bearer {cloud.relay_secret}' -H 'Content-Type: application/json'"
-    read = "curl -s -w '\\n' -H 'Authorization: Bearer"
+def introduction(cloud: Cloud, url: str, dataset_id: str, config: str) -> str:
+    """Return the text that `make run` prints: the address of the function, and commands to paste."""
+    event = _curl("-i -H 'Content-Type: application/json'", cloud.relay_secret)
     apify = '{"provider": "apify", "dataset": "%s", "update": {"generalAccess": "ANYONE_WITH_ID_CAN_READ"}}'
     data_world = '{"provider": "data.world", "dataset": "acme/products", "update": {"title": "Products, daily"}}'
     wrong = '{"provider": "data.world", "dataset": "acme/products", "update": {"titel": "Products, daily"}}'
@@ -61,8 +68,11 @@ def _introduction(cloud: Cloud, url: str, dataset_id: str, config: str) -> str:
         ("Preview the request, without sending it", f"{event} -d '{data_world}' '{url}/?dry_run=true'"),
         ("Make a typing error", f"{event} -d '{wrong}' {url}"),
         *([("Send a GitHub webhook to a hook", _hook_command(cloud, url))] if config == RECIPE else []),
-        ("Read the records back", f"{read} {cloud.apify_token}' {cloud.apify.base_url}/datasets/{dataset_id}"),
-        ("", f"{read} {cloud.data_world_token}' {cloud.data_world.base_url}/datasets/acme/products"),
+        (
+            "Read the records back",
+            _curl(f"-s {cloud.apify.base_url}/datasets/{dataset_id}", cloud.apify_token),
+        ),
+        ("", _curl(f"-s {cloud.data_world.base_url}/datasets/acme/products", cloud.data_world_token)),
     ]
     lines = [
         f"\n{paint('bold', 'Running')} at {paint('cyan', url)}, with the hooks of {config}.",

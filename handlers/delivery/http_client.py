@@ -212,7 +212,8 @@ def _has_certificates(path: Path) -> bool:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         if path.is_dir():
-            return any(re.fullmatch(r"[0-9a-f]{8}\.\d+", entry.name) for entry in path.iterdir())
+            entries = (entry for entry in path.iterdir() if re.fullmatch(r"[0-9a-f]{8}\.\d+", entry.name))
+            return any(_has_certificates(entry) for entry in entries if entry.is_file())
         context.load_verify_locations(path)
     except OSError:  # An SSLError is an OSError.
         return False
@@ -501,7 +502,8 @@ class _Body(io.BytesIO):
 
 def _curl_options(certificates: str, proxy: str) -> list[tuple[int, Any]]:
     """Return the options of every handle. See `CurlAdapter` for the parameters."""
-    is_directory = Path(certificates).is_dir()
+    # Without None, libcurl would also trust the certificates at the paths of its build.
+    file, directory = (None, certificates) if Path(certificates).is_dir() else (certificates, None)
     options = [
         # In a process with threads, libcurl must not use signals.
         (pycurl.NOSIGNAL, 1),
@@ -516,8 +518,10 @@ def _curl_options(certificates: str, proxy: str) -> list[tuple[int, Any]]:
         (pycurl.CONNECTTIMEOUT_MS, _CONNECT_TIMEOUT_MS),
         (pycurl.MAXCONNECTS, 1),
         (pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2),
-        (pycurl.CAPATH if is_directory else pycurl.CAINFO, certificates),
-        (pycurl.PROXY_CAPATH if is_directory else pycurl.PROXY_CAINFO, certificates),
+        (pycurl.CAINFO, file),
+        (pycurl.CAPATH, directory),
+        (pycurl.PROXY_CAINFO, file),
+        (pycurl.PROXY_CAPATH, directory),
         # An empty string keeps libcurl from reading the environment.
         (pycurl.PROXY, proxy),
         (pycurl.NOPROXY, ""),

@@ -24,6 +24,7 @@ from tests.support.gcloud import DEPLOY_SH_PATH, SKIP_REASON, environment, run_d
 from tests.support.project import DEPLOYED
 from tests.support.relay import Relay, stop_relay
 from tests.support.runbook import permissions
+from tests.support.visible_arguments import SHELLS, record
 
 needs_gcloud = pytest.mark.skipif(bool(SKIP_REASON), reason=SKIP_REASON)
 
@@ -270,6 +271,17 @@ def test_deploy_sh_printed_curl_command_gets_a_dry_run(deployment: Deployment) -
     )  # fmt: skip
     RECORDER.add("the output of the command", completed.stdout + completed.stderr)
     assert json.loads(completed.stdout)["request"]["body"] == {"generalAccess": "RESTRICTED"}, completed.stderr
+
+
+@needs_gcloud
+@pytest.mark.parametrize("shell", SHELLS)
+def test_deploy_sh_printed_curl_command_shows_no_secret_to_ps(deployment: Deployment, shell: str) -> None:
+    output = deployment.runs[0].output.replace("\r\n", "\n")
+    relay_secret = deployment.relay.cloud.relay_secret
+    gcloud = 'gcloud() { printf %s "$STORED"; }\n'
+    recording = record(shell, gcloud + output[output.index("curl -sS") :], STORED=relay_secret)
+    assert recording.authorizations == [f"Bearer {relay_secret}"]
+    assert not [output for output in recording.outputs if relay_secret in output]
 
 
 # Mistakes

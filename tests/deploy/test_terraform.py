@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from deploy.local.cloud import ROOT
 from handlers.hooks import ConfigError
@@ -246,6 +247,20 @@ def test_plan_grants_the_permissions_of_the_runbook(minimal: Plan, everything: P
         assert not re.fullmatch(r"roles/(owner|editor|viewer|.*admin)", role, re.IGNORECASE)
 
 
+def test_plan_github_token_needs_the_environment_of_the_workflow(everything: Plan) -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/deploy.yml").read_text())
+    environment = workflow["jobs"]["deploy"]["environment"]
+    (provider,) = (
+        resource["values"] for resource in resources(everything, "google_iam_workload_identity_pool_provider")
+    )
+    assert provider["attribute_condition"].split(" && ") == [
+        "assertion.repository_id == '123456789'",
+        "assertion.ref == 'refs/heads/main'",
+        f"assertion.environment == '{environment}'",
+    ]
+    assert provider["attribute_mapping"]["attribute.environment"] == "assertion.environment"
+
+
 def test_plan_contains_no_secret(everything: Plan) -> None:
     assert not [resource for resource in resources(everything) if re.search("version|key$", resource["type"])]
     text = json.dumps({name: value for name, value in everything.items() if name != "timestamp"})
@@ -302,8 +317,11 @@ def test_alerts_use_the_filters_of_the_runbook(everything: Plan) -> None:
     text = "".join(re.findall(r"```text\n(.*?)```", RUNBOOK, re.DOTALL))
     queries = set(re.findall(r'jsonPayload\.problem=~"[^"]+"', text))
     assert len(queries) == 3
+    # An unauthenticated caller can cause no alert. The brackets matter: OR binds tighter than AND.
+    wanted = [f'({query} AND NOT jsonPayload.outcome="rejected")' for query in queries]
     filters = json.dumps([resource["values"] for resource in resources(everything)])
-    assert not {query for query in queries if json.dumps(query)[1:-1] not in filters}
+    assert not {query for query in wanted if json.dumps(query)[1:-1] not in filters}
+    assert filters.count("jsonPayload.problem=~") == filters.count('AND NOT jsonPayload.outcome=\\\"rejected\\\"')
 
 
 def test_request_log_exclusion_equals_that_of_deploy_sh(everything: Plan) -> None:
@@ -376,7 +394,7 @@ def test_filters_use_existing_problems_and_outcomes(everything: Plan) -> None:
         for value in re.findall(r'outcome=(?:one_of)?(\("[^)]*"\)|"\w+")', values)
         for outcome in re.findall(r'"(\w+)"', value)
     }
-    assert outcomes == {"delivered", "failed"}
+    assert outcomes == {"delivered", "failed", "rejected"}
     source = "".join(path.read_text() for path in (ROOT / "handlers").rglob("*.py"))
     assert all(f'"{outcome}"' in source for outcome in outcomes)
 

@@ -15,7 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.cloud import ROOT, free_port
+from deploy.local.cloud import ROOT, Cloud, free_port
+from deploy.local.demo import RECIPE
+from deploy.local.run import introduction
+from tests.support.canary import find_canary
+from tests.support.visible_arguments import SHELLS, record
 
 
 def variables(**more: str) -> dict[str, str]:
@@ -126,12 +130,11 @@ def test_run_printed_commands_succeed() -> None:
     port = free_port()
     with running_make_run(port) as lines:
         assert any(f"http://127.0.0.1:{port}" in line for line in lines)
-        (hook_command,) = (line for line in lines if line.startswith("payload="))
-        hook_response = run_in_shell(hook_command)
+        commands = [line for line in lines if "curl " in line]
+        assert len(commands) == 7
+        hook_response = run_in_shell(commands.pop(4))
         assert hook_response.split()[1] == "200", hook_response
         assert '"status":200' in hook_response
-        commands = [line for line in lines if line.startswith("curl ")]
-        assert len(commands) == 6
         responses = [run_in_shell(command) for command in commands]
         assert [response.split()[1] for response in responses[:4]] == ["200", "200", "200", "422"]
         assert "did you mean title?" in responses[3]
@@ -139,9 +142,22 @@ def test_run_printed_commands_succeed() -> None:
         assert json.loads(responses[5])["title"] == "Products, daily"
 
 
+@pytest.mark.parametrize("shell", SHELLS)
+def test_run_printed_commands_show_no_secret_to_ps(cloud: Cloud, shell: str) -> None:
+    text = introduction(cloud, "http://127.0.0.1:1", "dataset", RECIPE)
+    commands = [line for line in text.splitlines() if "curl " in line]
+    recording = record(shell, "\n".join(commands))
+    secrets = [cloud.relay_secret] * 4 + [cloud.apify_token, cloud.data_world_token]
+    assert [value for value in recording.authorizations if value] == [f"Bearer {secret}" for secret in secrets]
+    assert len(recording.outputs) == len(commands) == 7
+    assert not [output for output in recording.outputs if find_canary(output)]
+    # A process that has ended before the request, such as openssl with a key, isn't in the outputs.
+    assert cloud.github_secret not in text
+
+
 def test_run_port_in_use_takes_another_port() -> None:
     port = free_port()
     with socket.create_server(("127.0.0.1", port)), running_make_run(port) as lines:
-        (command, *_) = (line for line in lines if line.startswith("curl "))
+        (command, *_) = (line for line in lines if "curl " in line)
         assert f"http://127.0.0.1:{port}" not in command
         assert run_in_shell(command).split()[1] == "200"

@@ -126,6 +126,26 @@ def test_readme_names_every_direct_dependency() -> None:
         assert f"`{requirement.partition('==')[0]}`" in README
 
 
+#: Arguments that hold a secret. Every user of a machine can list the arguments of all commands with `ps`.
+SECRET_ARGUMENTS = re.compile(
+    r"""(-H|--header)[ =]?["'](Proxy-)?(Authorization|X-[\w-]*(Token|Key|Secret))\b"""
+    r"""|\bcurl\b.*\s(-u|--user|--oauth2-bearer)\b|\s-(hmac|macopt)\b|--from-literal|(--env|-e)[ =]\w+=["']?\$"""
+)
+
+
+def test_documented_commands_have_no_secret_as_an_argument() -> None:
+    paths = [ROOT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md", "Makefile")]
+    for top in ("deploy", ".github"):
+        paths += [path for path in (ROOT / top).rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    found = [
+        (path.relative_to(ROOT).as_posix(), line)
+        for path in paths
+        for line in path.read_text().splitlines()
+        if SECRET_ARGUMENTS.search(line)
+    ]
+    assert found == []
+
+
 def test_make_help_lists_the_targets() -> None:
     output = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     targets = {line.split()[1] for line in output.splitlines()}

@@ -13,13 +13,14 @@ import pytest
 from deploy.local.cloud import DATA_WORLD_OWNER, ROOT, free_port, secret_name
 from handlers.hooks.templates.filters import FILTERS
 from handlers.senders import SENDERS
-from tests.support.canary import RECORDER
+from tests.support.canary import RECORDER, secret
 from tests.support.gcloud import GCLOUD, lint_error
 from tests.support.hooks import call
 from tests.support.markdown import blocks_named, code_blocks, count_code_blocks
 from tests.support.payloads import github_workflow
 from tests.support.project import README
 from tests.support.relay import Relay, assert_problem, create_cloud, unique
+from tests.support.visible_arguments import SHELLS, record
 
 
 def test_readme_every_block_of_code_is_tested() -> None:
@@ -46,6 +47,15 @@ def test_readme_first_update_renames_the_dataset(relay: Relay, tmp_path: Path) -
     assert preview["request"]["body"] == {"name": name}
     assert preview["token"] == "env:MY_APIFY_TOKEN"
     assert updated["data"]["name"] == name
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_readme_curl_commands_show_no_secret_to_ps(shell: str) -> None:
+    _, _, dry_run, real = blocks_named(README, "first update")
+    my_secret = secret("")
+    recording = record(shell, dry_run + real, MY_SECRET=my_secret)
+    assert recording.authorizations == [f"Bearer {my_secret}"] * 2
+    assert not [output for output in recording.outputs if my_secret in output]
 
 
 def test_readme_event_is_delivered(relay: Relay) -> None:

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import requests
 
+from deploy.local.cloud import Function
 from handlers.deadline import Deadline
 from handlers.delivery import http_client
-from handlers.delivery.http_client import NotSentError
+from handlers.delivery.http_client import NotSentError, TruncatedResponseError
 from handlers.providers.base import Request
 from schemas.settings import SettingsError
 from tests.support.certificates import create_certificate, server_context
@@ -112,9 +113,8 @@ def test_send_https_url_with_proxy_uses_tunnel(
         for _ in range(3):
             assert call(client, provider).body == {}
         provider.default = send_and_close(b"HTTP/1.1 200 OK\r\nX: y\r\n")
-        with pytest.raises(requests.ConnectionError) as broken:
+        with pytest.raises(TruncatedResponseError):
             call(client, provider)
-        assert not isinstance(broken.value, NotSentError)
         client.close()
     request = received_by_proxy[0]
     assert request.startswith(f"CONNECT {provider.url.removeprefix('https://')} HTTP/1.".encode())
@@ -283,6 +283,55 @@ def test_client_file_without_certificates_raises(
     assert list(raised.value.errors) == ["REQUESTS_CA_BUNDLE"]
 
 
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_startup_empty_file_of_certificates_names_the_variable(tmp_path: Path, variable: str) -> None:
+    bundle, log = tmp_path / "bundle.pem", tmp_path / "log"
+    bundle.touch()
+    with log.open("wb") as stream:
+        function = Function({variable: str(bundle)}, log=stream)
+    assert function.process.wait(timeout=300) == 1
+    lines = log.read_text().splitlines()
+    assert "dataset-relay can't start. Correct these settings:" in lines
+    (mistake,) = (line for line in lines if line.startswith("  "))
+    assert variable in mistake
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+def test_send_with_unusable_certificates_of_openssl_succeeds(
+    create_client: CreateClient,
+    secure: tuple[MisbehavingProvider, Path],
+    environment: pytest.MonkeyPatch,
+    tmp_path: Path,
+    variable: str,
+) -> None:
+    """`requests` has variables of its own. Thus, the function doesn't check those of OpenSSL."""
+    provider, certificate = secure
+    environment.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    environment.setenv(variable, str(tmp_path / "missing"))
+    assert call(create_client(provider.url), provider).body == {}
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+@pytest.mark.parametrize("content", [None, "", "no certificate"])
+def test_client_directory_with_hashed_name_but_without_certificate_raises(
+    create_client: CreateClient,
+    environment: pytest.MonkeyPatch,
+    tmp_path: Path,
+    variable: str,
+    content: str | None,
+) -> None:
+    """The name is one that `openssl rehash` gives. Without content, the link leads nowhere."""
+    entry, target = tmp_path / "certificates" / "0123abcd.0", tmp_path / "ours.pem"
+    entry.parent.mkdir()
+    entry.symlink_to(target)
+    if content is not None:
+        target.write_text(content)
+    environment.setenv(variable, str(entry.parent))
+    with pytest.raises(SettingsError) as raised:
+        create_client("https://provider.example")
+    assert list(raised.value.errors) == ["REQUESTS_CA_BUNDLE"]
+
+
 def test_client_directory_of_certificates_is_used(
     create_client: CreateClient, secure: tuple[MisbehavingProvider, Path], environment: pytest.MonkeyPatch
 ) -> None:
@@ -294,4 +343,6 @@ def test_client_directory_of_certificates_is_used(
         create_client(provider.url)
     (directory / "ours.pem").write_bytes(certificate.read_bytes())
     subprocess.run(["openssl", "rehash", directory], check=True)
+    # One unusable file doesn't make the others unusable.
+    (directory / "00000000.0").touch()
     assert call(create_client(provider.url), provider).body == {}

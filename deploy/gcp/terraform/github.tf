@@ -3,6 +3,10 @@
 # https://cloud.google.com/iam/docs/workload-identity-federation-with-deployment-pipelines
 
 locals {
+  # The environment of the job in .github/workflows/deploy.yml. Its rules name the reviewers of a deployment. Create the
+  # environment with these rules first: GitHub creates a missing environment at the first deployment, without any rules.
+  github_environment = "production"
+
   with_github = var.github_repository != null
   github_email = one([
     for account in google_service_account.github : "${account.account_id}@${var.project}.iam.gserviceaccount.com"
@@ -46,14 +50,21 @@ resource "google_iam_workload_identity_pool_provider" "github" {
   workload_identity_pool_provider_id = "github"
   display_name                       = "GitHub Actions"
 
-  # All of GitHub signs with this issuer: without the condition any repository's token would be taken.
+  # All of GitHub signs with this issuer: without the condition any repository's token would be taken. Any workflow on
+  # the branch can request a token. GitHub adds the claim `environment` only to the token of a job that names an
+  # environment, after the reviewers of that environment have approved the job.
   # https://docs.github.com/en/actions/reference/security/oidc
-  attribute_condition = "${local.github_condition} && assertion.ref == '${var.github_ref}'"
+  attribute_condition = join(" && ", [
+    local.github_condition,
+    "assertion.ref == '${var.github_ref}'",
+    "assertion.environment == '${local.github_environment}'",
+  ])
   attribute_mapping = {
     "google.subject"          = "assertion.sub"
     "attribute.repository"    = "assertion.repository"
     "attribute.repository_id" = "assertion.repository_id"
     "attribute.ref"           = "assertion.ref"
+    "attribute.environment"   = "assertion.environment"
   }
 
   oidc {

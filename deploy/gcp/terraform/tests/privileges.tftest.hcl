@@ -120,9 +120,9 @@ run "github_by_name" {
 
   assert {
     condition = google_iam_workload_identity_pool_provider.github[0].attribute_condition == (
-      "assertion.repository == 'acme/relay' && assertion.ref == 'refs/heads/main'"
+      "assertion.repository == 'acme/relay' && assertion.ref == 'refs/heads/main' && assertion.environment == 'production'"
     )
-    error_message = "Only this repository's main branch."
+    error_message = "Only this repository's main branch, and only a job that the environment's reviewers have approved."
   }
 
   assert {
@@ -181,7 +181,7 @@ run "github_by_number" {
 
   assert {
     condition = google_iam_workload_identity_pool_provider.github[0].attribute_condition == (
-      "assertion.repository_id == '123456789' && assertion.ref == 'refs/heads/release'"
+      "assertion.repository_id == '123456789' && assertion.ref == 'refs/heads/release' && assertion.environment == 'production'"
     )
     error_message = "The number decides: a name can be taken over."
   }
