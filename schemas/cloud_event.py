@@ -34,7 +34,9 @@ class CloudEventSchema(Schema):
     source = fields.String(required=True, validate=validate.Length(min=1))
     type = fields.String(required=True, validate=validate.Length(min=1))
     time = fields.String(validate=VALID_TIMESTAMP, metadata={"format": "date-time"})
-    data = fields.Dict()
+    data = fields.Dict(
+        error_messages={"invalid": "Must be a JSON object: the event itself, not a string that contains its JSON."}
+    )
     data_base64 = fields.String()
 
 
@@ -60,6 +62,20 @@ def from_structured(envelope: dict[str, JSON]) -> dict[str, JSON]:
     data = envelope["data"] if "data" in envelope else _decode(str(envelope["data_base64"]))
     assert isinstance(data, dict)
     return _with_attributes(data, envelope)
+
+
+def is_envelope(event: Mapping[str, JSON]) -> bool:
+    """Return True if an event looks like a structured CloudEvent."""
+    return "specversion" in event
+
+
+def wrong_media_type_error() -> InvalidEventError:
+    """Return the error for a structured CloudEvent that arrives with another media type."""
+    message = (
+        "The body is a CloudEvent (it has specversion), but the Content-Type isn't application/cloudevents+json. Send "
+        "the same body with Content-Type: application/cloudevents+json, or send only the event in its data."
+    )
+    return InvalidEventError(message, errors={"specversion": [message]})
 
 
 def binary_attributes(headers: Mapping[str, str]) -> dict[str, JSON]:

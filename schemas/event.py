@@ -100,3 +100,16 @@ def read_event(payload: dict[str, JSON], schemas: Mapping[str, EventSchema]) -> 
     assert isinstance(dataset, str)
     assert isinstance(body, dict)
     return Update(provider, dataset, body)
+
+
+def valid_reference(event: JSON, schemas: Mapping[str, EventSchema]) -> tuple[str | None, str | None]:
+    """Return the provider and the dataset of a native event that breaks a rule, each None if this field is invalid."""
+    provider = event.get("provider") if isinstance(event, dict) else None
+    schema = schemas.get(provider) if isinstance(provider, str) else None
+    if schema is None:
+        return None, None
+    assert isinstance(event, dict)
+    assert isinstance(provider, str)
+    dataset = event.get("dataset")
+    is_valid = isinstance(dataset, str) and not schema.validate({"dataset": dataset}, partial=True)
+    return provider, str(dataset) if is_valid else None

@@ -9,7 +9,7 @@ from handlers.hooks.templates.limits import Budget, RenderError, RenderLimitErro
 from handlers.hooks.templates.template import MissingKeyError, Template
 from handlers.hooks.templates.tree import render_tree
 from schemas.base import MAX_ERRORS
-from schemas.event import EventSchema, Update, read_event
+from schemas.event import EventSchema, Update, read_event, valid_reference
 from schemas.problem import Errors, InvalidEventError
 from schemas.strict_json import JSON
 
@@ -41,14 +41,16 @@ def evaluate(
         return ignored
     updates: list[Update] = []
     errors: Errors = {}
+    dataset: str | None = None
     for position, template in enumerate(hook.updates):
         try:
             updates.append(_render(template, variables, schemas, budget))
         except InvalidEventError as error:
             for path, messages in (error.problem.errors or {}).items():
                 errors[f"updates.{position}.{path}"] = messages
+            dataset = error.dataset if len(hook.updates) == 1 else None
     if errors:
-        raise InvalidEventError(_INVALID, errors=dict(islice(errors.items(), MAX_ERRORS)))
+        raise InvalidEventError(_INVALID, errors=dict(islice(errors.items(), MAX_ERRORS)), dataset=dataset)
     return tuple(updates)
 
 
@@ -63,7 +65,8 @@ def _check_condition(when: Template, variables: Mapping[str, JSON], budget: Budg
             return None
         return Ignored("The hook's when condition is false for this event.")
     except MissingKeyError as error:
-        return Ignored(f"The hook's when condition is false for this event: {error}")
+        reason = f"The hook's when condition is false for this event: {error}"
+        return Ignored(reason, is_warning=error.has_similar_name)
     except RenderLimitError as error:
         raise InvalidEventError(_INVALID, errors={"when": [str(error)]}) from None
     except RenderError as error:
@@ -91,7 +94,8 @@ def _render(
         update = read_event(event, schemas)
     except InvalidEventError as error:
         # The failure of a template replaces other errors at its path: the template became null, which can break a rule.
-        raise InvalidEventError(_INVALID, errors={**(error.problem.errors or {}), **failures}) from None
+        errors = {**(error.problem.errors or {}), **failures}
+        raise InvalidEventError(_INVALID, errors=errors, dataset=valid_reference(event, schemas)[1]) from None
     if failures:
-        raise InvalidEventError(_INVALID, errors=failures)
+        raise InvalidEventError(_INVALID, errors=failures, dataset=update.dataset)
     return replace(update, token=template.token)

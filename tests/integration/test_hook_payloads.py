@@ -41,6 +41,8 @@ def relay(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Re
         "apify-only": hook(APIFY_UPDATE),
         "both": hook(APIFY_UPDATE, DATA_WORLD_UPDATE),
         "when": hook(APIFY_UPDATE, when="event.status == 'done' and event.count > 3"),
+        "publish": hook(APIFY_UPDATE, when="event.publish"),
+        "list": hook(update("apify", "{{ event[0].dataset }}", {"generalAccess": "RESTRICTED"})),
         "types": hook(update("data.world", "{{ event.record }}", TYPES)),
         **{
             sender: hook(APIFY_UPDATE, sender=sender)
@@ -91,12 +93,83 @@ def test_hook_form_is_415_and_names_the_setting(relay: Relay, content_type: str)
 
 def test_hook_compressed_body_is_415(relay: Relay) -> None:
     response = call(relay, "apify-only", {}, headers={"Content-Encoding": "gzip"})
-    assert_problem(response, 415, "unsupported-media-type")
+    assert_problem(response, 415, "unsupported-content-encoding")
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"a":1,"a":2}', b"payload=%7B%7D"])
-def test_hook_body_that_is_no_json_object_is_invalid(relay: Relay, body: bytes) -> None:
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"payload=%7B%7D", b"[" * 65 + b"]" * 65, b'"\xff"', '{"a":1}'.encode("utf-16"), b"{'a': 1}"]
+)
+def test_hook_body_that_is_no_json_is_invalid(relay: Relay, body: bytes) -> None:
     assert_problem(call(relay, "apify-only", body), 400, "invalid-json")
+
+
+# The function does not validate a payload.
+
+
+UNUSED = [
+    b"NaN", b"Infinity", b"-Infinity", b"1e400", b"1e-400", b"9" * 5000, b'"\\ud800"', b'{"\\udfff": 1}',
+    b'{"a": 1, "a": 2}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", UNUSED)
+def test_hook_unused_value_that_json_does_not_have_passes(relay: Relay, value: bytes) -> None:
+    payload = create_payload(relay)
+    body = json.dumps(payload).encode()[:-1] + b', "unused": [' + value + b"]}"
+    (result,) = call(relay, "apify-only", body).json()["results"]
+    assert result["status"] == 200
+    assert apify_access(relay, payload) == "RESTRICTED"
+
+
+@pytest.mark.parametrize("value", [value for value in UNUSED if b'"a"' not in value])
+def test_hook_used_value_that_json_does_not_have_is_invalid_with_its_path(relay: Relay, value: bytes) -> None:
+    payload = create_payload(relay, tags=[], digits="")
+    calls = len(relay.cloud.data_world.calls)
+    body = json.dumps(payload).encode()[:-1] + b', "count": ' + value + b"}"
+    response = call(relay, "types", body, headers={"X-Run": "r-1"})
+    paths = {f"updates.0.update.properties.{name}" for name in ("count", "text", "whole")}
+    problem = assert_problem(response, 422, "invalid")
+    assert set(problem["errors"]) == paths
+    assert len(relay.cloud.data_world.calls) == calls
+    entry = relay.logged(response.headers["Relay-Delivery"])
+    assert (entry["outcome"], entry["errors"]) == ("rejected", problem["errors"])
+
+
+def test_hook_duplicate_key_the_last_counts(relay: Relay) -> None:
+    payload = create_payload(relay, access="RESTRICTED")
+    body = b'{"access": "OPEN", ' + json.dumps(payload).encode()[1:]
+    assert call(relay, "apify-only", body).json()["results"][0]["status"] == 200
+    assert apify_access(relay, payload) == "RESTRICTED"
+
+
+def test_hook_payload_that_is_a_list_sends_the_update(relay: Relay) -> None:
+    payload = create_payload(relay)
+    assert call(relay, "list", [payload]).json()["results"][0]["status"] == 200
+    assert apify_access(relay, payload) == "RESTRICTED"
+
+
+@pytest.mark.parametrize("body", [b"[]", b"null", b"7", b'"{}"', b"NaN"])
+def test_hook_payload_of_any_type_is_read(relay: Relay, body: bytes) -> None:
+    reason = "The hook's when condition is false for this event: event.status is missing."
+    assert call(relay, "when", body).json() == {"ignored": reason}
+    problem = assert_problem(call(relay, "apify-only", body), 422, "invalid")
+    assert problem["errors"]["updates.0.dataset"] == ["event.dataset is missing."]
+
+
+def test_hook_byte_order_mark_is_ignored(relay: Relay) -> None:
+    payload = create_payload(relay)
+    response = call(relay, "apify-only", b"\xef\xbb\xbf" + json.dumps(payload).encode())
+    assert response.json()["results"][0]["status"] == 200
+
+
+def test_hook_numbers_reach_the_provider_as_sent(relay: Relay) -> None:
+    payload = create_payload(relay, tags=[], digits="")
+    numbers = b"[-0,1e2,1E+2,1.50,12345678901234567890.123]"
+    body = json.dumps(payload).encode()[:-1] + b', "count": ' + numbers + b"}"
+    response = call(relay, "types", body, headers={"X-Run": "r-1"})
+    assert response.status_code == 200, response.text
+    (sent,) = relay.cloud.data_world.seen(f"/datasets/{payload['record']}")
+    assert b'"count":' + numbers + b',"text":"n=' + numbers + b'"' in sent.body
 
 
 # Ignored events
@@ -107,8 +180,8 @@ def test_hook_body_that_is_no_json_object_is_invalid(relay: Relay, body: bytes) 
     [
         ({"status": "failed", "count": 9}, "The hook's when condition is false for this event."),
         ({"status": "done", "count": 3}, "The hook's when condition is false for this event."),
-        ({"status": "done"}, "The hook's when condition is false for this event: count is missing."),
-        ({}, "The hook's when condition is false for this event: status is missing."),
+        ({"status": "done"}, "The hook's when condition is false for this event: event.count is missing."),
+        ({}, "The hook's when condition is false for this event: event.status is missing."),
     ],
 )
 def test_when_false_ignores_the_event(relay: Relay, values: dict[str, Any], reason: str) -> None:
@@ -119,6 +192,40 @@ def test_when_false_ignores_the_event(relay: Relay, values: dict[str, Any], reas
     entry = relay.logged(response.headers["Relay-Delivery"])
     assert (entry["severity"], entry["outcome"]) == ("INFO", "ignored")
     assert entry["message"] == f"POST /hooks/when: {reason}"
+
+
+def test_when_with_a_similar_name_ignores_the_event_with_a_hint_and_a_warning(relay: Relay) -> None:
+    response = call(relay, "when", create_payload(relay, Status="done"))
+    reason = "The hook's when condition is false for this event: event.status is missing; did you mean event.Status?"
+    assert (response.status_code, response.json()) == (200, {"ignored": reason})
+    entry = relay.logged(response.headers["Relay-Delivery"])
+    assert (entry["severity"], entry["outcome"]) == ("WARNING", "ignored")
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "comparison"),
+    [
+        ("false", "text", 'event.x == "true"'),
+        ("true", "text", 'event.x == "true"'),
+        (1, "a number", "event.x == 1"),
+        (None, "null", "event.x is not none"),
+        ([True], "a list", "event.x | length > 0"),
+        (False, None, None),
+    ],
+)
+def test_when_that_is_not_true_ignores_the_event(
+    relay: Relay, value: Any, kind: str | None, comparison: str | None
+) -> None:
+    payload = create_payload(relay, publish=value)
+    response = call(relay, "publish", payload)
+    assert response.status_code == 200
+    reason = response.json()["ignored"]
+    assert apify_access(relay, payload) is None
+    entry = relay.logged(response.headers["Relay-Delivery"])
+    assert entry["severity"] == ("WARNING" if kind else "INFO")
+    if kind:
+        assert f"The result is {kind}, not true or false. Compare the value, as in: {comparison}." in reason
+        assert entry["message"] == f"POST /hooks/publish: {reason}"
 
 
 def test_when_true_sends_the_update(relay: Relay) -> None:
@@ -185,7 +292,7 @@ def test_update_whose_template_fails_sends_nothing(relay: Relay) -> None:
     del payload["at"]
     response = call(relay, "both", payload)
     problem = assert_problem(response, 422, "invalid")
-    assert problem["errors"] == {"updates.1.update.summary": ["at is missing."]}
+    assert problem["errors"] == {"updates.1.update.summary": ["event.at is missing."]}
     assert apify_access(relay, payload) is None
     entry = relay.logged(response.headers["Relay-Delivery"])
     assert (entry["outcome"], entry["errors"]) == ("rejected", problem["errors"])

@@ -2,9 +2,17 @@
 
 import json
 
+import pytest
+import requests
+
 from deploy.local.cloud import ROOT
 from tests.support.canary import secret
 from tests.support.relay import Launch, Relay, assert_problem, unique
+
+
+def send(relay: Relay, body: bytes, path: str = "/") -> requests.Response:
+    """Send the body of an event unchanged."""
+    return relay.send(body, path=path, headers={"Content-Type": "application/json", **relay.bearer})
 
 
 def test_native_event_for_apify_sends_put(relay: Relay) -> None:
@@ -57,6 +65,39 @@ def test_native_event_for_data_world_sends_patch(relay: Relay) -> None:
     record = relay.cloud.data_world.datasets[dataset]
     assert {key: record[key] for key in update} == update
     assert record["visibility"] == "PRIVATE"
+
+
+def test_native_event_numbers_reach_the_provider_as_sent(relay: Relay) -> None:
+    dataset = relay.data_world_dataset()
+    update = b'{"properties":{"a":-0,"b":[1.0,1e2,1E+2,-0.0,1.50],"c":12345678901234567890.123,"d":1E-7}}'
+    event = f'{{"provider":"data.world","dataset":"{dataset}","update":'.encode() + update + b"}"
+    preview = send(relay, event, path="/?dry_run=true")
+    assert b'"body":' + update in preview.content
+    assert send(relay, event).status_code == 200
+    (call,) = relay.cloud.data_world.seen(f"/datasets/{dataset}")
+    assert call.body == update
+
+
+def test_native_event_with_byte_order_mark_is_accepted(relay: Relay) -> None:
+    assert send(relay, b"\xef\xbb\xbf" + json.dumps(relay.apify_event()).encode()).status_code == 200
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+def test_native_event_in_a_json_string_is_invalid_and_names_the_correct_form(relay: Relay, levels: int) -> None:
+    body = json.dumps(relay.apify_event())
+    for _ in range(levels):
+        body = json.dumps(body)
+    problem = assert_problem(send(relay, body.encode()), 400, "invalid-json")
+    assert problem["detail"] == (
+        "The body must be a JSON object, not a string with JSON inside. "
+        'Send the object itself: {"provider": …}, without quotes around it and without backslashes.'
+    )
+
+
+@pytest.mark.parametrize("value", ["NaN", "1E400", "1e-400", "9" * 5000, '"\\ud800"', '{"a": 1, "a": 1}'])
+def test_native_event_value_that_json_does_not_have_is_invalid(relay: Relay, value: str) -> None:
+    event = json.dumps(relay.apify_event())[:-1] + f', "id": {value}}}'
+    assert_problem(send(relay, event.encode()), 400, "invalid-json")
 
 
 def test_native_event_response_sets_no_cookie(relay: Relay) -> None:

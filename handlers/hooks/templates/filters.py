@@ -4,13 +4,25 @@ The selection leaves out filters that pad or format text, produce HTML, or choos
 long time for any payload, because Python can't interrupt a filter.
 """
 
+import difflib
 import inspect
+import math
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
+from itertools import islice
 from typing import Any, Literal
 
-from jinja2 import ChainableUndefined, Environment, StrictUndefined, Undefined, pass_context, pass_environment
+from jinja2 import (
+    ChainableUndefined,
+    Environment,
+    StrictUndefined,
+    Undefined,
+    UndefinedError,
+    pass_context,
+    pass_environment,
+)
 from jinja2.filters import FILTERS as JINJA_FILTERS
 from jinja2.runtime import Context
 from jinja2.tests import TESTS as JINJA_TESTS
@@ -28,6 +40,11 @@ _MAX_FORMAT_LENGTH = 100
 _MAX_PRECISION = 15
 _MAX_TRIM_CHARACTERS = 100
 _MAX_KEY_LENGTH = 60
+_MAX_PATH_LENGTH = 120
+# The minimum similarity of nearly identical names, as in difflib: `titel` and `title` have 0.8, `data` and `date` 0.75.
+_MIN_SIMILARITY = 0.8
+# The comparison of two names takes up to 0.4 ms.
+_MAX_COMPARISONS = 100
 # https://docs.apify.com/api/v2/dataset-put
 _APIFY_NAME_LENGTH = 63
 
@@ -38,8 +55,28 @@ class Missing(ChainableUndefined, StrictUndefined):
     __slots__ = ()
 
 
-def look_up(value: Any, key: Any) -> Any:
-    """Return a member of an object, an item of a list, or Missing. Never return an attribute of a Python object."""
+class MissingNameError(UndefinedError):
+    """A template uses a missing name. `has_similar_name` is True if the payload has a nearly identical name there."""
+
+    def __init__(self, path: str, similar_path: str | None) -> None:
+        super().__init__(f"{path} is missing{f'; did you mean {similar_path}?' if similar_path else '.'}")
+        self.has_similar_name = similar_path is not None
+
+
+def path_step(key: object) -> str:
+    """Return the form in which a template looks up a literal key: `.name`, `["x-name"]`, or `[0]`."""
+    if not isinstance(key, str):
+        return f"[{key}]"
+    is_name = key.isascii() and key.isidentifier() and len(key) <= _MAX_KEY_LENGTH
+    return f".{key}" if is_name else f"[{quoted(key, _MAX_KEY_LENGTH)}]"
+
+
+def look_up(value: Any, key: Any, path: str = "") -> Any:
+    """Return a member of an object, an item of a list, or Missing. Never return an attribute of a Python object.
+
+    `path` is the path of `value` in the template, such as `event.run`. The key must be a literal in the template: the
+    message of Missing contains the key.
+    """
     if isinstance(value, Undefined):
         return value
     is_member = isinstance(value, dict) and isinstance(key, str)
@@ -49,9 +86,30 @@ def look_up(value: Any, key: Any) -> Any:
             return value[key]
     except LookupError:
         pass
-    name = str(key)
-    is_plain = name.replace("-", "_").isidentifier() or name.isdecimal()
-    return Missing(f"{name if is_plain and len(name) <= _MAX_KEY_LENGTH else quoted(name)} is missing.")
+    # Jinja2 calls `exc` only if the template uses the missing value. `default` and `is defined` don't.
+    error: Any = partial(_missing_name_error, path, value, key)
+    return Missing(exc=error)
+
+
+def _missing_name_error(path: str, parent: object, key: object, _message: str) -> MissingNameError:
+    if len(path) > _MAX_PATH_LENGTH:
+        path = f"…{path[-_MAX_PATH_LENGTH:]}"
+    similar = _similar_name(parent, key) if isinstance(parent, dict) and isinstance(key, str) else None
+    steps = [path_step(name) if path else path_step(name).removeprefix(".") for name in (key, similar)]
+    return MissingNameError(path + steps[0], path + steps[1] if similar else None)
+
+
+def _similar_name(names: Iterable[str], name: str) -> str | None:
+    """Return the name that is nearly identical to `name`, or None."""
+    if len(name) > _MAX_KEY_LENGTH:
+        return None
+    # A payload can have many names, and names of any length.
+    by_folded_name = {
+        other.casefold(): other
+        for other in islice((other for other in names if len(other) <= _MAX_KEY_LENGTH), _MAX_COMPARISONS)
+    }
+    matches = difflib.get_close_matches(name.casefold(), by_folded_name, n=1, cutoff=_MIN_SIMILARITY)
+    return by_folded_name[matches[0]] if matches else None
 
 
 def budget_of(context: Context) -> Budget:
@@ -161,6 +219,13 @@ def round_number(value: object, precision: int = 0, method: str = "common") -> A
     return JINJA_FILTERS["round"](value, precision, method)
 
 
+def filesizeformat(value: Any, binary: bool = False) -> Any:
+    """Return a size, such as `1.5 kB`. Jinja2 itself would turn an infinity into text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RenderError("filesizeformat: the value must be a finite number.")
+    return JINJA_FILTERS["filesizeformat"](value, binary)
+
+
 def trim(value: str, chars: str | None = None) -> str:
     """Return a text without the whitespace, or without the characters `chars`, at its ends.
 
@@ -188,7 +253,7 @@ _LIST_FILTERS = (
     "unique",
 )  # fmt: skip
 _OTHER_FILTERS = (
-    "abs", "count", "d", "default", "dictsort", "filesizeformat", "float", "int", "items", "length", "reverse",
+    "abs", "count", "d", "default", "dictsort", "float", "int", "items", "length", "reverse",
 )  # fmt: skip
 _TESTS = (
     "boolean", "defined", "divisibleby", "eq", "==", "equalto", "even", "false", "float", "ge", ">=", "gt", ">",
@@ -218,6 +283,7 @@ _FUNCTIONS.tests = {name: JINJA_TESTS[name] for name in _TESTS}
 _FUNCTIONS.filters = {name: JINJA_FILTERS[name] for name in (*_TEXT_FILTERS, *_LIST_FILTERS, *_OTHER_FILTERS)} | {
     "apify_name": apify_name,
     "date": date,
+    "filesizeformat": filesizeformat,
     "join": join,
     "limit": limit,
     "list": list,

@@ -7,12 +7,12 @@ request body.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NoReturn
 
 from jinja2 import Undefined
 
-from schemas.strict_json import JSON
+from schemas.strict_json import JSON, ExactNumber, dump_text, exact_numbers, parse_text
 
 #: The maximum number of steps of all loops for one event.
 MAX_STEPS = 100_000
@@ -28,6 +28,29 @@ class RenderError(Exception):
 
     The sender and the log receive the message. Therefore, the message must not contain any part of the payload.
     """
+
+
+class NotBooleanError(RenderError):
+    """A condition, or an operand of a condition, is neither true nor false."""
+
+    def __init__(self, value: object) -> None:
+        kind, comparison = _COMPARISONS.get(type(value), _OTHER_COMPARISON)
+        super().__init__(f"The result is {kind}, not true or false. Compare the value, as in: {comparison}.")
+
+
+# The name of a JSON type, and a comparison that results in true or false.
+_COMPARISONS: Mapping[type, tuple[str, str]] = {
+    str: ("text", 'event.x == "true"'),
+    int: ("a number", "event.x == 1"),
+    float: ("a number", "event.x > 0"),
+    ExactNumber: ("a number", "event.x > 0"),
+    list: ("a list", "event.x | length > 0"),
+    tuple: ("a list", "event.x | length > 0"),
+    dict: ("an object", 'event.x.status == "done"'),
+    type(None): ("null", "event.x is not none"),
+}
+# An intermediate value can have a type that JSON doesn't have.
+_OTHER_COMPARISON = ("of another type", "event.x == 1")
 
 
 class RenderLimitError(RenderError):
@@ -106,6 +129,10 @@ class Budget:
             for part in _MEASURED.iterencode(value):
                 size += len(part)
                 self.check_size(size)
+            # _MEASURED doesn't know the text of these numbers.
+            for number in exact_numbers(value):
+                size += len(number.text)
+                self.check_size(size)
             self._charge_value(size)
         return value
 
@@ -131,9 +158,11 @@ def as_text(value: Any) -> str:
     if isinstance(value, str):
         return value
     try:
-        return _JSON.encode(value)
+        return dump_text(value, _JSON)
     except ValueError:
-        raise RenderError("The template produces a number that JSON doesn't have, such as NaN.") from None
+        raise RenderError(
+            "The template produces a number that JSON doesn't have: NaN, an infinity, or a number out of range."
+        ) from None
 
 
 def as_json(value: Any, budget: Budget) -> JSON:
@@ -148,5 +177,4 @@ def as_json(value: Any, budget: Budget) -> JSON:
         text.encode()
     except UnicodeEncodeError:
         raise RenderError("The template produces text with a lone surrogate, which isn't a character.") from None
-    result: JSON = text if isinstance(value, str) else json.loads(text)
-    return result
+    return text if isinstance(value, str) else parse_text(text)

@@ -20,8 +20,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
 from handlers.hooks.templates import filters
-from handlers.hooks.templates.filters import FILTERS, TESTS, Missing, budget_of, look_up
-from handlers.hooks.templates.limits import RenderError, RenderLimitError, as_text, require_defined
+from handlers.hooks.templates.filters import FILTERS, TESTS, Missing, budget_of, look_up, path_step
+from handlers.hooks.templates.limits import NotBooleanError, RenderError, RenderLimitError, as_text, require_defined
 from schemas.base import closest
 from schemas.strict_json import quoted
 
@@ -51,15 +51,11 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     intercepted_binops = frozenset(["+", "-", "*", "**", "/", "//", "%"])
 
-    def getattr(self, obj: Any, attribute: str) -> Any:
-        """Return the member `event.key`, or Missing."""
-        if isinstance(obj, LoopContext) and attribute in _LOOP_MEMBERS:
-            return getattr(obj, attribute)
-        return look_up(obj, attribute)
-
     def getitem(self, obj: Any, argument: Any) -> Any:
-        """Return the member `event['key']`, or Missing."""
+        """Return a member, or Missing. `_Limiter` replaces the lookups in templates: the path is unknown here."""
         return look_up(obj, argument)
+
+    getattr = getitem  # type: ignore[assignment] # The key of getattr is always a string.
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """Return the result of an operator. Check the size of the result before Python computes the result."""
@@ -97,12 +93,26 @@ def _require_defined(value: Any) -> Any:
     return value
 
 
-def _look_up_computed(value: Any, key: Any) -> Any:
+def _look_up(value: Any, key: Any, path: str) -> Any:
+    """Return a member of the payload or of the variable `loop`, or Missing."""
+    if isinstance(value, LoopContext) and key in _LOOP_MEMBERS:
+        return getattr(value, key)
+    return look_up(value, key, path)
+
+
+def _look_up_computed(value: Any, key: Any, path: str) -> Any:
     """Return a member, or Missing with a message that doesn't repeat the key: the key may come from a payload."""
     require_defined(key)
     member = look_up(value, key)
     is_new = isinstance(member, Undefined) and not isinstance(value, Undefined)
-    return Missing("The member with the computed key is missing.") if is_new else member
+    return Missing(f"{path}[…] is missing: the payload has no member with the computed key.") if is_new else member
+
+
+def _require_no_text(value: Any) -> Any:
+    """Return an operand of a condition. Text is neither true nor false: Jinja2 takes "false" for true."""
+    if isinstance(value, str) and value:
+        raise NotBooleanError(value)
+    return value
 
 
 @pass_context
@@ -122,7 +132,9 @@ _ENVIRONMENT.filters = {
     "=concatenate": _concatenate,
     "=count_steps": _count_steps,
     "=require_defined": _require_defined,
-    "=look_up": _look_up_computed,
+    "=look_up": _look_up,
+    "=look_up_computed": _look_up_computed,
+    "=require_no_text": _require_no_text,
 }
 
 
@@ -131,6 +143,7 @@ class _Limiter(NodeTransformer):
 
     def visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> Any:
         """Return the node that replaces `node`."""
+        path = _path(node.node) if isinstance(node, nodes.Getattr | nodes.Getitem) else ""
         node = self.generic_visit(node, *args, **kwargs)
         match node:
             case nodes.For(iter=values):
@@ -144,13 +157,31 @@ class _Limiter(NodeTransformer):
             case nodes.Slice(start=start, stop=stop, step=step):
                 bounds = (bound and _filtered("=require_defined", bound) for bound in (start, stop, step))
                 node.start, node.stop, node.step = bounds
-            case nodes.Getitem(node=value, arg=nodes.Const(value=key)):
+            case nodes.Getattr(node=value, attr=key):
+                return _filtered("=look_up", value, nodes.Const(key), nodes.Const(path))
+            case nodes.Getitem(node=value, arg=nodes.Const() as key):
                 # An error message can repeat a literal key, but not a computed key, which may come from a payload.
-                return nodes.Getattr(value, key, "load", lineno=node.lineno)
+                return _filtered("=look_up", value, key, nodes.Const(path))
             case nodes.Getitem(node=value, arg=key) if not isinstance(key, nodes.Slice):
-                return _filtered("=look_up", value, key)
+                return _filtered("=look_up_computed", value, key, nodes.Const(path))
             case nodes.List() | nodes.Dict() | nodes.Tuple(ctx="load"):
                 return _filtered("=charge", node)
+        return node
+
+
+class _OperandChecker(NodeTransformer):
+    """A transformer that rejects text as an operand of `and`, `or`, `not`, and `if`."""
+
+    def visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> Any:
+        """Return the node that replaces `node`."""
+        node = self.generic_visit(node, *args, **kwargs)
+        match node:
+            case nodes.And() | nodes.Or():
+                node.left, node.right = (_filtered("=require_no_text", side) for side in (node.left, node.right))
+            case nodes.Not():
+                node.node = _filtered("=require_no_text", node.node)
+            case nodes.CondExpr():
+                node.test = _filtered("=require_no_text", node.test)
         return node
 
 
@@ -178,14 +209,15 @@ def parse(text: str) -> nodes.Template:
         raise TemplateMistakeError(f"Not a valid template ({type(error).__name__}).") from None
 
 
-def compile_tree(tree: nodes.Template) -> jinja2.Template:
-    """Return the compiled form of a tree from `parse`, with the limits.
+def compile_tree(tree: nodes.Template, *, is_condition: bool) -> jinja2.Template:
+    """Return the compiled form of a tree from `parse`, with the limits, and with the checks of a condition.
 
     Raises:
         TemplateMistakeError: The template has too many nested parts for Python's compiler.
     """
     try:
-        return _ENVIRONMENT.from_string(_Limiter().visit(tree))
+        checked = _OperandChecker().visit(tree) if is_condition else tree
+        return _ENVIRONMENT.from_string(_Limiter().visit(checked))
     except (RecursionError, MemoryError, SyntaxError):
         raise TemplateMistakeError("Not a valid template: too many nested parts.") from None
 
@@ -269,6 +301,19 @@ def _check_names(tree: nodes.Template, parts: Sequence[nodes.Node]) -> None:
         hint = _OTHER_LANGUAGES.get(name) or closest(name, VARIABLES)
         remedy = f"Did you mean {hint}?" if hint else f"The names are: {', '.join(VARIABLES)}."
         raise TemplateMistakeError(f"There is no name {quoted(name)}. {remedy}")
+
+
+def _path(node: nodes.Expr) -> str:
+    """Return the text of a dotted name, such as `event.list[0].name`, or "" for another expression."""
+    steps: list[str] = []
+    while isinstance(node, nodes.Getattr | nodes.Getitem):
+        match node:
+            case nodes.Getattr(attr=key) | nodes.Getitem(arg=nodes.Const(value=key)):
+                steps.append(path_step(key))
+            case _:
+                steps.append("[…]")
+        node = node.node
+    return node.name + "".join(reversed(steps)) if isinstance(node, nodes.Name) else ""
 
 
 def _root(node: nodes.Expr) -> str | None:

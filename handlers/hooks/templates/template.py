@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 from jinja2 import TemplateError, UndefinedError, nodes
 
 from handlers.hooks.templates import sandbox
-from handlers.hooks.templates.filters import BUDGET
-from handlers.hooks.templates.limits import Budget, RenderError, as_json
+from handlers.hooks.templates.filters import BUDGET, MissingNameError
+from handlers.hooks.templates.limits import Budget, NotBooleanError, RenderError, as_json, require_defined
 from handlers.hooks.templates.sandbox import TemplateMistakeError
 from schemas.strict_json import JSON
 
@@ -27,16 +27,26 @@ _FAILURES = (
 
 
 class MissingKeyError(RenderError):
-    """A template uses a name that the payload doesn't have."""
+    """A template uses a name that the payload doesn't have.
+
+    `has_similar_name` is True if the payload has a nearly identical name, which the message gives.
+    """
+
+    def __init__(self, message: str, *, has_similar_name: bool = False) -> None:
+        super().__init__(message)
+        self.has_similar_name = has_similar_name
 
 
 class Template:
-    """A compiled template. If `is_expression`, the result keeps the type of the expression instead of becoming text."""
+    """A compiled template. If `is_expression`, the result keeps the type of the expression instead of becoming text.
 
-    def __init__(self, source: str, tree: nodes.Template, *, is_expression: bool) -> None:
+    If `is_condition`, text is not allowed as an operand of `and`, `or`, `not`, and `if`.
+    """
+
+    def __init__(self, source: str, tree: nodes.Template, *, is_expression: bool, is_condition: bool = False) -> None:
         self.source = source
         self.is_expression = is_expression
-        self._compiled = sandbox.compile_tree(tree)
+        self._compiled = sandbox.compile_tree(tree, is_condition=is_condition)
 
     def render(self, variables: Mapping[str, JSON], budget: Budget) -> JSON:
         """Return the result for the values of the variables `event` and `headers`.
@@ -48,12 +58,16 @@ class Template:
         return self._guard(lambda: as_json(self._evaluate(variables, budget), budget))
 
     def is_true(self, variables: Mapping[str, JSON], budget: Budget) -> bool:
-        """Return True if the condition is true for the values of the variables.
+        """Return the result of the condition for the values of the variables.
 
         Raises:
+            NotBooleanError: The result is neither true nor false, such as the text "false".
             MissingKeyError, RenderError: See `render`.
         """
-        return self._guard(lambda: bool(self._evaluate(variables, budget)))
+        result = self._guard(lambda: _defined(self._evaluate(variables, budget)))
+        if not isinstance(result, bool):
+            raise NotBooleanError(result)
+        return result
 
     def _evaluate(self, variables: Mapping[str, JSON], budget: Budget) -> Any:
         context = self._compiled.new_context({**variables, BUDGET: budget})
@@ -70,12 +84,18 @@ class Template:
         try:
             return function()
         except UndefinedError as error:
-            raise MissingKeyError(str(error)) from None
+            has_similar_name = isinstance(error, MissingNameError) and error.has_similar_name
+            raise MissingKeyError(str(error), has_similar_name=has_similar_name) from None
         except (TypeError, ZeroDivisionError) as error:
             # Python's messages for these errors name types, not values.
             raise RenderError(f"The template fails on this payload: {str(error).rstrip('.')}.") from None
         except _FAILURES as error:
             raise RenderError(f"The template fails on this payload ({type(error).__name__}).") from None
+
+
+def _defined(value: Any) -> Any:
+    require_defined(value)
+    return value
 
 
 def is_template(text: str) -> bool:
@@ -115,7 +135,7 @@ def compile_condition(text: str, max_length: int) -> Template:
         raise TemplateMistakeError(f"{error}{hint}") from None
     match tree.body:
         case [nodes.Output(nodes=[expression])] if not isinstance(expression, nodes.TemplateData | nodes.Tuple):
-            return Template(text, _assignment(expression), is_expression=True)
+            return Template(text, _assignment(expression), is_expression=True, is_condition=True)
         case _:
             raise TemplateMistakeError("A condition must be one expression without braces.")
 

@@ -1,21 +1,30 @@
 """Timestamps in the formats of the senders.
 
-Senders write 3, 7, or 9 digits after the second (CircleCI, Azure DevOps, dbt), `2016-08-12 15:26:29 UTC` (GitLab), an
-offset (Bitbucket), no offset at all, or the seconds or milliseconds since 1970.
+Senders write 3, 7, or 9 digits after the second (CircleCI, Azure DevOps, dbt), `2016-08-12 15:26:29 UTC` (GitLab),
+`20260128T155937Z`, `2026/01/28 15:59:37`, RFC 2822, an offset (Bitbucket), no offset at all, or the time since 1970 in
+seconds, milliseconds, microseconds, or nanoseconds (Bitbucket's spans).
 """
 
 import re
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 
 _TIMESTAMP = re.compile(
-    r"(?P<date>\d{4}-\d\d-\d\d)"
-    r"(?:[Tt ](?P<time>\d\d:\d\d(?::\d\d)?)(?:[.,](?P<fraction>\d+))?"
+    r"(?P<year>\d{4})(?P<separator>[-/]?)(?P<month>\d\d)(?P=separator)(?P<day>\d\d)"
+    r"(?:[Tt ](?P<hour>\d\d):?(?P<minute>\d\d)(?::?(?P<second>\d\d)(?:[.,](?P<fraction>\d+))?)?"
     r" ?(?P<zone>[Zz]|UTC|GMT|[+-]\d\d(?::?[0-5]\d)?)?)?",
     re.ASCII,
 )
-# 10 digits of seconds, or 13 digits of milliseconds, cover the years 2001 to 2286. A number of 8 digits may be a date,
-# such as 20261122.
-_EPOCH = re.compile(r"(?P<seconds>[1-9]\d{9})(?P<milliseconds>\d{3})?(?P<fraction>\.\d+)?", re.ASCII)
+# 10 digits of seconds cover the years 2001 to 2286. The further digits are a fraction of the last second. A number of 8
+# digits may be a date, such as 20261122.
+_EPOCH = re.compile(r"(?P<seconds>[1-9]\d{9})(?P<fraction>(?:\d{3}){0,3})(?:\.(?P<rest>\d+))?", re.ASCII)
+_ONLY_DIGITS = re.compile(r"\d{8}", re.ASCII)
+# RFC 2822, 3.3, and the zones of 4.3. The parser of the standard library also accepts text that is no timestamp.
+_RFC_2822 = re.compile(
+    r"(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? {0,2})?\d{1,2} [a-z]{3} \d{4} \d\d:\d\d(?::\d\d)?"
+    r"(?: (?:[+-]\d{4}|UT|UTC|GMT|Z|[ECMP][SD]T)(?: \([a-z ]+\))?)?",
+    re.ASCII | re.IGNORECASE,
+)
 _MAX_LENGTH = 100
 
 
@@ -24,25 +33,48 @@ def parse_timestamp(value: object) -> datetime | None:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     try:
-        text = str(value).strip()
-        if len(text) > _MAX_LENGTH:
+        # Python would write a large float with an exponent.
+        text = f"{value:f}" if isinstance(value, float) else str(value).strip()
+        if len(text) > _MAX_LENGTH or _ONLY_DIGITS.fullmatch(text):
             return None
         if match := _EPOCH.fullmatch(text):
-            milliseconds, fraction = int(match["milliseconds"] or 0), float(match["fraction"] or 0)
-            rest = timedelta(milliseconds=milliseconds + (fraction if match["milliseconds"] else fraction * 1000))
-            return datetime.fromtimestamp(int(match["seconds"]), UTC) + rest
-        match = _TIMESTAMP.fullmatch(text)
-        return _from_calendar(match) if match else None
+            microseconds = _microseconds(match["fraction"] + (match["rest"] or ""))
+            return datetime.fromtimestamp(int(match["seconds"]), UTC) + microseconds
+        if match := _TIMESTAMP.fullmatch(text):
+            return _from_calendar(match)
+        return _from_rfc_2822(text) if _RFC_2822.fullmatch(text) else None
     except (ValueError, OverflowError):
         return None
 
 
 def _from_calendar(match: re.Match[str]) -> datetime:
-    time, zone = match["time"] or "00:00", (match["zone"] or "Z").upper()
-    # RFC 3339, 5.7, allows leap seconds. datetime doesn't.
-    leap_seconds = 1 if time[5:] == ":60" else 0
-    seconds = f"{time[:5]}:59" if leap_seconds else time
+    second, leap = _without_leap_second(match["second"] or "00")
+    zone = (match["zone"] or "Z").upper()
     offset = zone if zone[0] in "+-" else "+00:00"
-    local = datetime.fromisoformat(f"{match['date']}T{seconds}{offset}")
-    microseconds = int((match["fraction"] or "0")[:6].ljust(6, "0"))
-    return local.astimezone(UTC) + timedelta(seconds=leap_seconds, microseconds=microseconds)
+    date, time = (
+        f"{match['year']}-{match['month']}-{match['day']}",
+        f"{match['hour'] or '00'}:{match['minute'] or '00'}",
+    )
+    local = datetime.fromisoformat(f"{date}T{time}:{second}{offset}")
+    return local.astimezone(UTC) + leap + _microseconds(match["fraction"] or "")
+
+
+def _from_rfc_2822(text: str) -> datetime:
+    text, leap = _without_leap_second(text)
+    time = parsedate_to_datetime(text)
+    # The parser returns a time without an offset for the offset -0000, too.
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC) + leap
+
+
+def _without_leap_second(text: str) -> tuple[str, timedelta]:
+    """Return `text` with the second 59 instead of 60, and the difference.
+
+    RFC 3339, 5.7, and RFC 2822, 3.3, allow leap seconds. datetime doesn't.
+    """
+    changed = re.sub(r"(?:\A|(?<=\d\d:\d\d:))60(?!\d)", "59", text)
+    return changed, timedelta(seconds=0 if changed == text else 1)
+
+
+def _microseconds(fraction: str) -> timedelta:
+    """Return the time of the digits after the second."""
+    return timedelta(microseconds=int(fraction[:6].ljust(6, "0")))

@@ -74,12 +74,12 @@ def test_evaluate_several_failures_reports_each(run: Run) -> None:
         "updates.1.update.tags.1",
         "updates.1.update.title",
     ]
-    assert errors["updates.0.update.name"] == ["name is missing."]
+    assert errors["updates.0.update.name"] == ["event.name is missing."]
 
 
 def test_evaluate_failed_template_hides_broken_rule(run: Run) -> None:
     value = hook(update("data.world", "acme/products", {"title": "{{ event.title }}"}))
-    assert errors_of(run, value, {}) == {"updates.0.update.title": ["title is missing."]}
+    assert errors_of(run, value, {}) == {"updates.0.update.title": ["event.title is missing."]}
 
 
 @pytest.mark.parametrize(("value", "text"), [("abc", "abc"), (0, "0"), (10**20, str(10**20)), (True, "true")])
@@ -109,7 +109,7 @@ def test_evaluate_true_when_returns_updates(run: Run) -> None:
     ("payload", "reason"),
     [
         ({"status": "x"}, "The hook's when condition is false for this event."),
-        ({}, "The hook's when condition is false for this event: status is missing."),
+        ({}, "The hook's when condition is false for this event: event.status is missing."),
     ],
 )
 def test_evaluate_false_when_ignores_event(run: Run, payload: JSON, reason: str) -> None:
@@ -121,6 +121,32 @@ def test_evaluate_failing_when_ignores_event_with_warning(run: Run) -> None:
     assert result.is_warning
     assert result.reason.startswith("The hook's when condition fails on this event and so counts as false: ")
     assert "CANARY" not in result.reason
+
+
+def test_evaluate_when_with_similar_name_ignores_event_with_warning(run: Run) -> None:
+    result = run(hook(APIFY, when="event.run.status == 'done'"), {"run": {"Status": "done"}})
+    reason = (
+        "The hook's when condition is false for this event: event.run.status is missing; did you mean event.run.Status?"
+    )
+    assert result == Ignored(reason, is_warning=True)
+
+
+@pytest.mark.parametrize("value", ["false", "true", "", 1, 0, 1.5, None, [], [1], {}, {"a": 1}])
+@pytest.mark.parametrize("when", ["event.inputs.publish", "true and event.inputs.publish"])
+def test_evaluate_when_neither_true_nor_false_ignores_event_with_warning(run: Run, when: str, value: JSON) -> None:
+    result = run(hook(APIFY, when=when), {"inputs": {"publish": value}, "id": 1, "name": "a"})
+    assert isinstance(result, Ignored)
+    assert result.is_warning
+    assert "counts as false: The result is " in result.reason
+    assert "Compare the value, as in: event.x" in result.reason
+
+
+@pytest.mark.parametrize("when", ["event.publish and event.id == 1", "event.publish or false", "not event.publish"])
+def test_evaluate_when_with_text_as_operand_ignores_event_with_warning(run: Run, when: str) -> None:
+    result = run(hook(APIFY, when=when), {"publish": "false", "id": 1, "name": "a"})
+    assert isinstance(result, Ignored)
+    assert result.is_warning
+    assert 'The result is text, not true or false. Compare the value, as in: event.x == "true".' in result.reason
 
 
 @pytest.mark.parametrize("when", ["event.list | sort | length > 1 and ('a' * 2000) == event.x", "'a' * event.n == ''"])
@@ -191,6 +217,8 @@ def test_evaluate_any_payload_returns_updates_or_errors(tmp_path: Path, payload:
 @pytest.mark.parametrize(
     ("recipe", "payload"),
     [
+        ("github-workflow", payloads.github_workflow()),
+        ("github-workflow", payloads.github_workflow(event="repository_dispatch", name="")),
         ("apify-run", payloads.apify_run("abc")),
         ("dbt-job", payloads.dbt_run()),
         ("gitlab-pipeline", payloads.gitlab_pipeline()),
@@ -199,4 +227,44 @@ def test_evaluate_any_payload_returns_updates_or_errors(tmp_path: Path, payload:
 )
 def test_evaluate_recipe_returns_updates(recipe: str, payload: JSON) -> None:
     loaded = load_file(ROOT / f"deploy/recipes/{recipe}.yaml").hooks[recipe]
-    assert isinstance(evaluate(loaded, {}, payload, SCHEMAS, Budget(1_048_576)), tuple)
+    headers = {"x-github-event": "workflow_run"}
+    assert isinstance(evaluate(loaded, headers, payload, SCHEMAS, Budget(1_048_576)), tuple)
+
+
+def summary_of(recipe: str, payload: JSON) -> Any:
+    """Return the summary that a recipe writes for a payload."""
+    loaded = load_file(ROOT / f"deploy/recipes/{recipe}.yaml").hooks[recipe]
+    result = evaluate(loaded, {"x-github-event": "workflow_run"}, payload, SCHEMAS, Budget(1_048_576))
+    assert isinstance(result, tuple), result
+    return result[0].body["summary"]
+
+
+@pytest.mark.parametrize(
+    ("workflow", "name"), [({"name": "test"}, "test"), ({"name": ""}, "Run"), ({}, "Run"), (None, "Run")]
+)
+def test_evaluate_github_recipe_run_without_name_uses_workflow(workflow: JSON, name: str) -> None:
+    payload = {**payloads.github_workflow(event="repository_dispatch", name=""), "workflow": workflow}
+    assert summary_of("github-workflow", payload).startswith(f"Built by [{name} #214](https://")
+
+
+@pytest.mark.parametrize(
+    ("commit", "title"),
+    [
+        ({"title": "A title", "message": "A title\n\nMore"}, "A title"),
+        ({"message": "A message\n"}, "A message"),
+        ({"title": None, "message": "A message"}, "A message"),
+        ({"title": "", "message": ""}, "no commit title"),
+        ({}, "no commit title"),
+        (None, "no commit title"),
+    ],
+)
+def test_evaluate_gitlab_recipe_commit_without_title_uses_message(commit: JSON, title: str) -> None:
+    payload = {**payloads.gitlab_pipeline(), "commit": commit}
+    assert summary_of("gitlab-pipeline", payload).endswith(f": {title}\n")
+
+
+@pytest.mark.parametrize("change", [{"url": None}, {"finished_at": None}])
+def test_evaluate_gitlab_recipe_pipeline_without_url_or_end_uses_other_fields(change: dict[str, Any]) -> None:
+    assert summary_of("gitlab-pipeline", payloads.gitlab_pipeline(**change)) == summary_of(
+        "gitlab-pipeline", payloads.gitlab_pipeline()
+    )

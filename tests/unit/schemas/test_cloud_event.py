@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from schemas.cloud_event import binary_attributes, from_binary, from_structured
+from schemas.cloud_event import binary_attributes, from_binary, from_structured, is_envelope, wrong_media_type_error
 from schemas.problem import InvalidEventError, InvalidJSONError
 from tests.support.strategies import JSON_OBJECTS, JSON_VALUES
 
@@ -111,6 +111,30 @@ def test_from_structured_any_object_returns_event_or_raises(envelope: dict[str, 
         assert error.problem.errors
     else:
         assert event["id"] == envelope["id"]
+
+
+def test_from_structured_data_in_a_string_names_the_correct_form() -> None:
+    (message,) = structured_errors({**ENVELOPE, "data": json.dumps(EVENT)})["data"]
+    assert message == "Must be a JSON object: the event itself, not a string that contains its JSON."
+
+
+def test_from_structured_base64_data_with_byte_order_mark_returns_data() -> None:
+    data = base64.b64encode(b"\xef\xbb\xbf" + json.dumps(EVENT).encode()).decode()
+    assert from_structured({**ATTRIBUTES, "data_base64": data})["update"] == {"name": "a"}
+
+
+def test_is_envelope_specversion_decides() -> None:
+    assert is_envelope(ENVELOPE)
+    assert is_envelope({"specversion": None})
+    assert not is_envelope(EVENT)
+
+
+def test_wrong_media_type_error_names_the_mistake_and_the_correct_form() -> None:
+    problem = wrong_media_type_error().problem
+    assert problem.status == 422
+    assert "isn't application/cloudevents+json" in problem.detail
+    assert "Content-Type: application/cloudevents+json, or send only the event in its data." in problem.detail
+    assert problem.errors == {"specversion": [problem.detail]}
 
 
 # Binary mode

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.event import Update, printable_id, read_event
+from schemas.event import Update, printable_id, read_event, valid_reference
 from schemas.problem import InvalidEventError, problem_body
 from schemas.strict_json import JSON
 from tests.support.provider_rules import SCHEMAS
@@ -167,3 +167,19 @@ def test_printable_id_printable_text_returns_text_without_outer_spaces(text: str
 @pytest.mark.parametrize("text", [None, "", " ", " " * 200, "a" * 201, "é", "a\n", "a\r\nX: y", "\x7f", "\t"])
 def test_printable_id_other_text_returns_none(text: str | None) -> None:
     assert printable_id(text) is None
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        ({"provider": "apify", "dataset": "jane~a", "update": 1}, ("apify", "jane~a")),
+        ({"provider": "apify", "dataset": "no slash"}, ("apify", None)),
+        ({"provider": "apify", "dataset": 1}, ("apify", None)),
+        ({"provider": "apify"}, ("apify", None)),
+        ({"provider": "other", "dataset": "jane~a"}, (None, None)),
+        ({"provider": ["apify"]}, (None, None)),
+        ([], (None, None)),
+    ],
+)
+def test_valid_reference_returns_valid_fields(event: Any, expected: tuple[str | None, str | None]) -> None:
+    assert valid_reference(event, SCHEMAS) == expected

@@ -14,9 +14,13 @@ from schemas.strict_json import (
     JSON,
     MAX_DEPTH,
     MAX_RESPONSE_VALUES,
+    ExactNumber,
     dump,
+    dump_text,
     parse_object,
+    parse_payload,
     parse_response,
+    parse_text,
     quoted,
     value_at,
 )
@@ -64,12 +68,17 @@ def test_parse_object_damaged_event_returns_or_raises(
         (b"{'a': 1}", "not JSON"),
         (b'{"a": 1} x', "Extra data"),
         (b'{"a": 01}', "not JSON"),
-        (b"\xef\xbb\xbf{}", "BOM"),
+        (b"\xef\xbb\xbf\xef\xbb\xbf{}", "not JSON"),
+        (b'\xef\xbb\xbf{"a": "\xff"}', "not UTF-8 (byte 10)"),
         (b'{"a": "\xff"}', "not UTF-8 (byte 7)"),
         ('{"a": 1}'.encode("utf-16"), "not UTF-8"),
-        (b"[]", "must be a JSON object"),
-        (b"null", "must be a JSON object"),
-        (b'"{}"', "must be a JSON object"),
+        (b"[]", "must be a JSON object, not a list. Send each event in a request of its own."),
+        (b"null", "must be a JSON object."),
+        (b'"{\\"a\\": 1}"', "must be a JSON object, not a string with JSON inside. Send the object itself"),
+        (b'"[]"', "not a string with JSON inside. Send the object itself"),
+        (b'"\\"{}\\""', "not a string with JSON inside. Send the object itself"),
+        (b'"\xef\xbb\xbf {}"', "not a string with JSON inside. Send the object itself"),
+        (b'"text"', "must be a JSON object, not a string. Send the object itself"),
         (b'{"a": 1, "b": 2, "a": 3}', 'the key "a" twice'),
         (b'{"x": [{"k\\u0065y": 1, "key": 1}]}', 'the key "key" twice'),
         (b'{"a": NaN}', "NaN"),
@@ -95,6 +104,9 @@ def test_parse_object_invalid_body_raises(raw: bytes, message: str) -> None:
     ("raw", "value"),
     [
         (b' {"a" : 1 }\n', {"a": 1}),
+        (b'\xef\xbb\xbf{"a": 1}', {"a": 1}),
+        (b'{"a": ' + b"9" * 300 + b', "b": ' + b"1" * 309 + b"}", {"a": int("9" * 300), "b": int("1" * 309)}),
+        (b'{"a": 0.' + b"3" * 10_000 + b"}", {"a": 1 / 3}),
         (b'{"a": 1e308, "b": 0e-999, "c": 0.0}', {"a": 1e308, "b": 0.0, "c": 0.0}),
         (b'{"a": ' + b"9" * 308 + b"}", {"a": int("9" * 308)}),
         (b'{"a": "\\ud83d\\ude00"}', {"a": "\U0001f600"}),
@@ -106,8 +118,100 @@ def test_parse_object_valid_body_returns_value(raw: bytes, value: dict[str, Any]
     assert parse_object(raw) == value
 
 
-def test_parse_object_negative_zero_keeps_its_sign() -> None:
-    assert dump(parse_object(b'{"a": -0, "b": -0.0}')) == b'{"a":-0.0,"b":-0.0}'
+NUMBERS = [
+    "-0", "-0.0", "0", "0.0", "0e-999", "1.0", "1.50", "1e2", "1E+2", "1e-7", "1E400", "-1e400", "1e-400",
+    "12345678901234567890.123", "0.1000000000000000055511151231257827", "9" * 300, "9" * 5000,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", [text for text in NUMBERS if ExactNumber(text).is_in_range])
+def test_dump_parsed_number_writes_same_text(text: str) -> None:
+    raw = f'{{"a":{text},"ü":[{text},{{}},[],{{"b":{text},"c":"x"}}]}}'.encode()
+    assert dump(parse_object(raw)) == raw
+    assert dump(parse_payload(raw)) == raw
+    assert dump(parse_response(raw)) == raw
+    assert dump(parse_text(dump_text(parse_payload(raw)))) == raw
+
+
+@given(st.from_regex(r"-?(0|[1-9][0-9]{0,40})(\.[0-9]{1,40})?([eE][-+]?[0-9]{1,3})?", fullmatch=True))
+def test_dump_any_parsed_number_writes_same_text(text: str) -> None:
+    number = parse_payload(text.encode())
+    assert number == float(text) or isinstance(number, int)
+    try:
+        assert parse_object(f'{{"a":{text}}}'.encode()) == {"a": number}
+    except InvalidJSONError:
+        with pytest.raises(ValueError, match="out of range"):
+            dump(number)
+    else:
+        assert dump(number) == text.encode()
+
+
+def test_dump_tuple_with_exact_number_writes_list() -> None:
+    assert dump((ExactNumber("-0"), (), [])) == b"[-0,[],[]]"
+
+
+def test_exact_number_is_the_double_with_the_text_of_the_sender() -> None:
+    number = ExactNumber("1E2")
+    assert (number, str(number), number + 1) == (100.0, "1E2", 101.0)
+
+
+# parse_payload
+
+
+@pytest.mark.parametrize(
+    ("raw", "value"),
+    [
+        (b"[1]", [1]),
+        (b" null ", None),
+        (b'"{}"', "{}"),
+        (b"7", 7),
+        (b'\xef\xbb\xbf{"a": 1}', {"a": 1}),
+        (b'{"a": 1, "b": 2, "a": 3}', {"a": 3, "b": 2}),
+        (b"[Infinity, -Infinity, 1e400, -1e400]", [math.inf, -math.inf, math.inf, -math.inf]),
+        (b"[1e-400]", [0.0]),
+        (b"[" + b"9" * 5000 + b", -" + b"9" * 310 + b"]", [math.inf, -math.inf]),
+        (b'{"\\udfff": "\\ud800"}', {"\udfff": "\ud800"}),
+    ],
+)
+def test_parse_payload_any_json_returns_value(raw: bytes, value: JSON) -> None:
+    assert parse_payload(raw) == value
+
+
+def test_parse_payload_nan_returns_nan() -> None:
+    number = parse_payload(b"NaN")
+    assert isinstance(number, float)
+    assert math.isnan(number)
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b"payload=%7B%7D", "not JSON"),
+        (b"[nan]", "not JSON"),
+        (b'"\xff"', "not UTF-8"),
+        (b'"\xed\xa0\x80"', "not UTF-8"),
+        ("[]".encode("utf-16"), "not UTF-8"),
+        (b"[" * 65 + b"]" * 65, "nested deeper than 64"),
+    ],
+)
+def test_parse_payload_no_json_raises(raw: bytes, message: str) -> None:
+    with pytest.raises(InvalidJSONError) as caught:
+        parse_payload(raw)
+    assert message in caught.value.problem.detail
+
+
+@pytest.mark.parametrize("text", ["NaN", "-Infinity", "1e400", "1e-400", "9" * 400])
+def test_dump_text_number_out_of_range_raises(text: str) -> None:
+    with pytest.raises(ValueError, match=r"out of range|Out of range"):
+        dump_text({"a": parse_payload(text.encode())})
+
+
+def test_parse_payload_huge_numbers_take_linear_time() -> None:
+    # int() would refuse each number, and quadratic work would exceed any timeout of the tests.
+    for raw in (b"9" * 10_000_000, b"0." + b"3" * 10_000_000, b"-1e" + b"9" * 10_000_000):
+        assert isinstance(parse_payload(raw), ExactNumber)
 
 
 # The limit of the depth

@@ -6,7 +6,7 @@ import pytest
 
 from handlers.hooks.templates.limits import MAX_STEPS, Budget, RenderError, RenderLimitError, as_text
 from handlers.hooks.templates.template import compile_template
-from schemas.strict_json import JSON
+from schemas.strict_json import JSON, ExactNumber
 from tests.support.templates import LIMIT, render
 
 NO_EVENT: dict[str, JSON] = {"event": {}, "headers": {}}
@@ -35,6 +35,13 @@ def test_render_largest_payload_returns_payload() -> None:
     assert render("{{ event }}", largest) == largest
     with pytest.raises(RenderLimitError):
         render("{{ event }}y", largest)
+
+
+def test_charge_counts_text_of_numbers() -> None:
+    number = ExactNumber("1." + "0" * 1000)
+    with pytest.raises(RenderLimitError, match="more than 1048576 characters"):
+        render("{{ [event] * 2000 }}", number)
+    assert render("{{ [event] * 1000 }}", number) == [1.0] * 1000
 
 
 def test_render_many_results_raises() -> None:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.hooks.templates.limits import RenderError
+from handlers.hooks.templates.limits import NotBooleanError, RenderError
 from handlers.hooks.templates.sandbox import TemplateMistakeError
 from handlers.hooks.templates.template import MissingKeyError, compile_condition, compile_template, is_template
-from schemas.strict_json import JSON
+from schemas.strict_json import JSON, ExactNumber, dump, parse_payload
 from tests.support.templates import EVENT, LIMIT, is_true, render
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
@@ -80,6 +80,34 @@ def test_render_any_json_returns_same_json(value: JSON) -> None:
     assert render("<{{ event.v }}>", {"v": value}) == f"<{text}>"
 
 
+@pytest.mark.parametrize("text", ["-0", "1e2", "1.0", "12345678901234567890.123"])
+def test_render_number_keeps_text_of_the_sender(text: str) -> None:
+    payload = parse_payload(f'{{"n":{text},"o":{{"n":[{text}]}}}}'.encode())
+    assert dump(render("{{ event.n }}", payload)) == text.encode()
+    assert dump(render("{{ event.o }}", payload)) == f'{{"n":[{text}]}}'.encode()
+    assert render("n={{ event.n }}", payload) == f"n={text}"
+    assert render("{{ event.n + 1 }}", payload) == float(text) + 1
+
+
+@pytest.mark.parametrize("raw", ["NaN", "Infinity", "-Infinity", "1e400", "1e-400", "9" * 5000, '"\\ud800"'])
+@pytest.mark.parametrize(
+    "text",
+    ["{{ event.x }}", "<{{ event.x }}>", "{{ event }}", "{{ event.x ~ 'a' }}", "{{ [event.x] }}",
+     "{{ event.x | string }}", "{{ event.x | tojson }}", "{{ event.x | limit(5) }}", "{{ [event.x] | join }}"],
+)  # fmt: skip
+def test_render_value_that_json_does_not_have_raises(text: str, raw: str) -> None:
+    payload = parse_payload(f'{{"x": {raw}, "y": 1}}'.encode())
+    with pytest.raises(RenderError, match=r"number that JSON doesn't have|lone surrogate"):
+        render(text, payload)
+    assert render("{{ event.y }}", payload) == 1
+
+
+@pytest.mark.parametrize("raw", ["NaN", "Infinity", "1e400", "9" * 5000])
+def test_render_filter_of_infinity_raises(raw: str) -> None:
+    with pytest.raises(RenderError):
+        render("{{ event | filesizeformat }}", parse_payload(raw.encode()))
+
+
 def test_render_list_returns_copy_of_payload() -> None:
     payload: dict[str, JSON] = {"list": [[1]]}
     result = render("{{ event.list }}", payload)
@@ -130,6 +158,7 @@ def test_render_template_in_payload_is_data(text: str) -> None:
             "{% for k in event.keys %}{{ loop.index }}={{ k }}{{ '' if loop.last else ', ' }}{% endfor %}",
             "1=k1, 2=k2",
         ),
+        ("{% for k in event.keys %}{% set l = loop %}{{ l.index }}{{ loop['index0'] }}{% endfor %}", "1021"),
         ("{% for key, value in event.object | items %}{{ key }}={{ value }};{% endfor %}", "b=1;a=[2];"),
         ("{% for x in event.empty %}{{ x }}{% else %}none{% endfor %}", "none"),
         ("{% for x in [1, 2, 3] if x is odd %}{{ x }}{% endfor %}", "13"),
@@ -223,15 +252,26 @@ def test_render_default_for_missing_name_returns_result(text: str, expected: Any
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{{ event.missing.below }}", "missing is missing."),
-        ("{{ headers['x-other'] }}", "x-other is missing."),
-        ("{{ event['a b'] }}", '"a b" is missing.'),
-        ("{{ event.list[9] }}", "9 is missing."),
+        ("{{ event.missing.below }}", "event.missing is missing."),
+        ("{{ event.object.missing.below }}", "event.object.missing is missing."),
+        ("{{ event.null.below }}", "event.null.below is missing."),
+        ("{{ headers['x-other'] }}", 'headers["x-other"] is missing.'),
+        ("{{ event['a b'] }}", 'event["a b"] is missing.'),
+        ("{{ event.list[9] }}", "event.list[9] is missing."),
+        ("{{ event.list.2.size }}", "event.list[2].size is missing."),
         ("{{ event.list | map(attribute='name') | list }}", "name is missing."),
-        ("{{ event[event.text] }}", "The member with the computed key is missing."),
+        ("{{ (event.list | last).size }}", "size is missing."),
+        ("{% set o = event.object %}{{ o.c }}", "o.c is missing."),
+        ("{% for x in [event.object] %}{{ x.c }}{% endfor %}", "x.c is missing."),
+        ("{{ event[event.text] }}", "event[…] is missing: the payload has no member with the computed key."),
+        ("{{ event.list[event.number - 1].size }}", "event.list[…].size is missing."),
+        (
+            "{{ event.object[event.text].size }}",
+            "event.object[…] is missing: the payload has no member with the computed key.",
+        ),
     ],
 )
-def test_render_missing_name_names_literal_key(text: str, message: str) -> None:
+def test_render_missing_name_names_path(text: str, message: str) -> None:
     with pytest.raises(MissingKeyError) as caught:
         render(text)
     assert str(caught.value) == message
@@ -241,6 +281,53 @@ def test_render_long_missing_name_has_short_message() -> None:
     with pytest.raises(MissingKeyError) as caught:
         render("{{ event." + "a" * 100_000 + " }}")
     assert len(str(caught.value)) < 100
+    with pytest.raises(MissingKeyError) as caught:
+        render("{{ event" + ".abcdefgh" * 50 + " }}", deep_payload("abcdefgh", 49))
+    assert str(caught.value).startswith("…")
+    assert len(str(caught.value)) < 200
+
+
+def deep_payload(key: str, levels: int) -> JSON:
+    """Return nested objects with the same key."""
+    payload: JSON = {}
+    for _ in range(levels):
+        payload = {key: payload}
+    return payload
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("{{ event.titel }}", "event.title"),
+        ("{{ event.Title }}", "event.title"),
+        ("{{ event.workflow_run }}", "event.workflowRun"),
+        ("{{ event.o['x-nam'] }}", 'event.o["x-name"]'),
+        ("{{ event.objects | map(attribute='names') | list }}", "name"),
+        ("{{ headers['x-github-evnt'] }}", 'headers["x-github-event"]'),
+    ],
+)
+def test_render_missing_name_with_similar_name_gives_hint(text: str, hint: str) -> None:
+    payload: JSON = {"title": 1, "workflowRun": 1, "o": {"x-name": 1}, "objects": [{"name": 1}]}
+    with pytest.raises(MissingKeyError) as caught:
+        render(text, payload)
+    assert str(caught.value).endswith(f" is missing; did you mean {hint}?")
+    assert caught.value.has_similar_name
+
+
+@pytest.mark.parametrize(
+    "text", ["{{ event.date }}", "{{ event.run }}", "{{ event.list.x }}", "{{ event." + "a" * 61 + " }}"]
+)
+def test_render_missing_name_without_similar_name_gives_no_hint(text: str) -> None:
+    payload: JSON = {"data": 1, "run_id": 1, "list": ["x"], "a" * 62: 1, "a" * 100_000: 1}
+    with pytest.raises(MissingKeyError) as caught:
+        render(text, payload)
+    assert not caught.value.has_similar_name
+
+
+def test_render_missing_name_in_wide_object_compares_few_names() -> None:
+    payload: dict[str, JSON] = {f"abcdefghij-{number:06}": 1 for number in range(300_000)}
+    with pytest.raises(MissingKeyError, match=r"did you mean event\[\"abcdefghij-000"):
+        render("{{ event['abcdefghij-00001x'] }}", payload)
 
 
 # Failures
@@ -320,8 +407,13 @@ def test_render_any_template_raises_only_documented_errors(text: str) -> None:
         ("event.missing is not defined", True),
         ("event.missing | default(false)", False),
         ("event.number > 2\n  and event.yes", True),
-        ("event.list", True),
-        ("event.empty", False),
+        ("event.yes", True),
+        ("event.list and event.yes", True),
+        ("event.number and event.yes", True),
+        ("not event.empty", True),
+        ("not ''", True),
+        ("event.yes if event.number == 3 else event.null", True),
+        ("event.object.b == 1.0", True),
         ("headers['x-github-event'] == 'push'", True),
         ("event.digits | int > 100", True),
     ],
@@ -359,6 +451,44 @@ def test_is_true_missing_name_raises(text: str) -> None:
         is_true(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("event.text", 'The result is text, not true or false. Compare the value, as in: event.x == "true".'),
+        ("'false'", "The result is text"),
+        ("''", "The result is text"),
+        ("event.yes and event.text", "The result is text"),
+        ("event.text and event.yes", "The result is text"),
+        ("event.text or event.yes", "The result is text"),
+        ("event.null or event.text", "The result is text"),
+        ("not event.text", "The result is text"),
+        ("event.yes and not (event.text and event.yes)", "The result is text"),
+        ("true if event.text else false", "The result is text"),
+        ("event.number", "The result is a number, not true or false. Compare the value, as in: event.x == 1."),
+        ("1", "The result is a number"),
+        ("0", "The result is a number"),
+        ("event.float", "The result is a number, not true or false. Compare the value, as in: event.x > 0."),
+        ("event.exact", "The result is a number"),
+        ("event.list", "The result is a list, not true or false. Compare the value, as in: event.x | length > 0."),
+        ("event.empty", "The result is a list"),
+        ("[true]", "The result is a list"),
+        ("event.object", "The result is an object"),
+        ("event.null", "The result is null, not true or false. Compare the value, as in: event.x is not none."),
+        ("(-1) ** 0.5", "The result is of another type"),
+    ],
+)
+def test_is_true_result_of_another_type_raises(text: str, message: str) -> None:
+    with pytest.raises(NotBooleanError) as caught:
+        is_true(text, {**EVENT, "exact": ExactNumber("1e2")})
+    assert str(caught.value).startswith(message)
+    assert "Größe" not in str(caught.value)
+
+
+def test_render_text_as_operand_outside_of_conditions_is_allowed() -> None:
+    assert render("{{ event.text and event.yes }}") is True
+    assert render("{% if event.text %}a{% endif %}{{ 'b' if not event.text else 'c' }}") == "ac"
+
+
 @pytest.mark.parametrize("text", ["event.text > 3", "1 / 0", "event.text | abs", "event.text | date"])
 def test_is_true_failure_raises(text: str) -> None:
     with pytest.raises(RenderError) as caught:
@@ -384,6 +514,7 @@ def test_is_true_failure_raises(text: str) -> None:
         "event.x is notest",
         "event.x()",
         "x = 1",
+        "not " * 2000 + "event.x",
     ],
 )
 def test_compile_condition_no_expression_raises(text: str) -> None:

@@ -57,7 +57,7 @@ def test_render_tree_value_keeps_order_and_types() -> None:
 def test_render_tree_failures_have_paths() -> None:
     result, errors = rendered(VALUE, {"s": 1})
     assert result == {"z": None, "a": ["x", "1!", {"a.b": None}], "n": None, "i": 1}
-    assert errors == {"update.z": ["n is missing."], 'update.a.2."a.b"': ["n is missing."]}
+    assert errors == {"update.z": ["event.n is missing."], 'update.a.2."a.b"': ["event.n is missing."]}
 
 
 def test_literal_value_template_becomes_empty_text() -> None:
