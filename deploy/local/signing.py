@@ -53,6 +53,20 @@ def authentication(
             timestamp = _timestamp(at)
             signature = _sign(secret.encode(), f"{timestamp}.".encode() + body).hex()
             return {"X-Buildkite-Signature": f"timestamp={timestamp},signature={signature}"}, ""
+        case "gitea":
+            return {"X-Gitea-Signature": digest.hex()}, ""
+        case "huggingface":
+            return {"X-Webhook-Secret": secret}, ""
+        case "mlflow":
+            timestamp = _timestamp(at)
+            signature = base64.b64encode(_sign(secret.encode(), f"{message_id}.{timestamp}.".encode() + body)).decode()
+            return {
+                "X-MLflow-Delivery-Id": message_id,
+                "X-MLflow-Timestamp": timestamp,
+                "X-MLflow-Signature": f"v1,{signature}",
+            }, ""
+        case "wandb":
+            return {"X-Wandb-Signature": digest.hex()}, ""
         case "databricks" | "azure-devops" | "jenkins" | "basic":
             return {"Authorization": f"Basic {base64.b64encode(secret.encode()).decode()}"}, ""
         case "airbyte" | "url-token":

@@ -14,6 +14,14 @@ if TYPE_CHECKING:
 
 # The time limit of one attempt, in seconds. The client's own default is 60 s.
 _ATTEMPT_SECONDS = 1.0
+# The action to take, by the status. https://cloud.google.com/secret-manager/docs/troubleshooting
+_REMEDIES = {
+    "FAILED_PRECONDITION": "The version is disabled or destroyed. Enable it, or add a new version.",
+    "INVALID_ARGUMENT": "Correct the secret reference.",
+    "NOT_FOUND": "Create the secret and add a version, or correct the secret reference.",
+    "PERMISSION_DENIED": "Grant the function's service account the role Secret Manager Secret Accessor on the secret.",
+    "UNAUTHENTICATED": "Check the credentials of the function's service account.",
+}
 
 
 class SecretManager:
@@ -52,8 +60,10 @@ class SecretManager:
         except (*transient, exceptions.RetryError):
             raise unreachable from None
         except exceptions.GoogleAPICallError as error:
+            status = _status(error)
+            remedy = _REMEDIES.get(status, "Check the secret reference.")
             raise SecretUnusableError(
-                f"{reference.label} is unavailable: Secret Manager returned {_status(error)}."
+                f"{reference.label} is unavailable: Secret Manager returned {status}. {remedy}"
             ) from None
         except GoogleAuthError as error:
             if error.retryable:

@@ -6,8 +6,11 @@ The store protects the function from a slow source of secrets, and protects the 
 - Each fetch has its own thread, so a fetch that hangs doesn't delay the fetch of another secret.
 - No thread waits for longer than half of the time until its deadline. The fetch continues without the thread.
 - While the source of a secret is unreachable, the store returns the cached value, even after its time to live.
+- For five seconds, the store remembers that a secret is unusable. After a provider refused a token, the store fetches
+  the token again at most once a second.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -33,6 +36,10 @@ FETCH_WAIT_SECONDS = FETCH_SECONDS + 1
 #: The time between two fetches of a cached secret while the source is unreachable, in seconds. The value equals the
 #: `Retry-After` of SecretUnreachableError.
 OUTAGE_SECONDS = 5.0
+#: The time for which the store remembers that a secret is unusable, in seconds.
+UNUSABLE_SECONDS = 5.0
+#: The time between two fetches of a secret that a provider refuses, in seconds.
+REFRESH_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +60,9 @@ Fetch: TypeAlias = Callable[[SecretReference, float], tuple[bytes, str]]
 
 @dataclass(frozen=True, slots=True)
 class _CachedSecret:
-    """A secret in the cache. `expires_at` is in seconds on the monotonic clock."""
+    """A secret, or the error of an unusable secret. `expires_at` is in seconds on the monotonic clock."""
 
-    secret: Secret
+    result: "Secret | SecretUnusableError"
     expires_at: float
 
 
@@ -71,10 +78,14 @@ class SecretStore:
         self._fetchers = fetchers
         self._ttl = ttl
         self._clock = clock
-        # The lock protects the two maps below.
+        # The lock protects the maps below.
         self._lock = threading.Lock()
         self._cache: dict[SecretReference, _CachedSecret] = {}
         self._fetches: dict[SecretReference, Future[Secret | SecretError]] = {}
+        # The time of the last fetch after a refusal, on the clock.
+        self._refreshed: dict[SecretReference, float] = {}
+        # The error of the last fetch, if the source was unreachable.
+        self._outages: dict[SecretReference, SecretUnreachableError] = {}
 
     def get(self, reference: SecretReference, deadline: Deadline) -> Secret:
         """Return a secret, from the cache if possible.
@@ -97,8 +108,8 @@ class SecretStore:
             SecretUnusableError: The secret is missing, denied, empty, or damaged.
         """
         with self._lock:
-            if newer := self._cached_other_than(reference, refused):
-                return newer
+            if recent := self._recent(reference, refused):
+                return _require_secret(recent)
             earlier_fetch = self._fetches.get(reference)
         if earlier_fetch:
             # The fetch started before the refusal and may have read the refused secret just before its rotation. Only
@@ -107,8 +118,9 @@ class SecretStore:
             if secret.text != refused.text:
                 return secret
         with self._lock:
-            if newer := self._cached_other_than(reference, refused):
-                return newer
+            if recent := self._recent(reference, refused):
+                return _require_secret(recent)
+            self._refreshed[reference] = self._clock()
             fetch = self._join_or_start_fetch(reference)
         return self._wait_for(reference, fetch, deadline)
 
@@ -123,10 +135,10 @@ class SecretStore:
         fetches: dict[Future[Secret | SecretError], SecretReference] = {}
         for reference in references:
             cached_or_fetch = self._cached_or_fetch(reference)
-            if isinstance(cached_or_fetch, Secret):
-                yield reference, cached_or_fetch
-            else:
+            if isinstance(cached_or_fetch, Future):
                 fetches[cached_or_fetch] = reference
+            else:
+                yield reference, cached_or_fetch
         if not fetches:
             return
         timeout = min(self._longest_wait(fetches.values()), deadline.remaining() / 2)
@@ -138,22 +150,41 @@ class SecretStore:
             for reference in fetches.values():
                 yield reference, self._with_fallback(reference, _timeout_error(reference))
 
-    def _cached_or_fetch(self, reference: SecretReference) -> Secret | Future[Secret | SecretError]:
+    def _cached_or_fetch(self, reference: SecretReference) -> Secret | SecretError | Future[Secret | SecretError]:
         with self._lock:
             cached = self._cache.get(reference)
+            if cached and self._clock() < cached.expires_at:
+                return cached.result
             # While another thread waits for the current value, use the expired value.
-            if cached and (reference in self._fetches or self._clock() < cached.expires_at):
-                return cached.secret
+            if reference in self._fetches and (expired := self._cached_secret(reference)):
+                return expired
             return self._join_or_start_fetch(reference)
 
-    def _cached_other_than(self, reference: SecretReference, refused: Secret) -> Secret | None:
-        """Return the cached secret if its text differs from the refused text. The lock must be held."""
+    def _cached_secret(self, reference: SecretReference) -> Secret | None:
+        """Return the cached secret, current or expired. The lock must be held."""
         cached = self._cache.get(reference)
-        return cached.secret if cached and cached.secret.text != refused.text else None
+        return cached.result if cached and isinstance(cached.result, Secret) else None
+
+    def _recent(self, reference: SecretReference, refused: Secret) -> Secret | SecretError | None:
+        """Return the last result if it isn't the refused secret, or is too recent for a fetch. The lock must be held.
+
+        A token that a provider keeps refusing must not cause a fetch for each event.
+        """
+        cached = self._cache.get(reference)
+        if cached is None:
+            return None
+        if isinstance(cached.result, Secret) and cached.result.text != refused.text:
+            return cached.result
+        if isinstance(cached.result, SecretUnusableError):
+            return cached.result if self._clock() < cached.expires_at else None
+        is_recent = self._clock() - self._refreshed.get(reference, -math.inf) < REFRESH_SECONDS
+        if not is_recent or reference in self._fetches:
+            return None
+        return self._outages.get(reference, cached.result)
 
     def _longest_wait(self, references: Iterable[SecretReference]) -> float:
         with self._lock:
-            has_fallbacks = all(reference in self._cache for reference in references)
+            has_fallbacks = all(self._cached_secret(reference) for reference in references)
         return STALE_WAIT_SECONDS if has_fallbacks else FETCH_WAIT_SECONDS
 
     def _with_fallback(self, reference: SecretReference, result: Secret | SecretError) -> Secret | SecretError:
@@ -161,8 +192,7 @@ class SecretStore:
         if not isinstance(result, SecretUnreachableError):
             return result
         with self._lock:
-            cached = self._cache.get(reference)
-        return cached.secret if cached else result
+            return self._cached_secret(reference) or result
 
     def _wait_for(self, reference: SecretReference, fetch: Future[Secret | SecretError], deadline: Deadline) -> Secret:
         try:
@@ -208,13 +238,16 @@ class SecretStore:
 
     def _update_cache(self, reference: SecretReference, result: Secret | SecretError) -> None:
         """Store the result of a fetch. The lock must be held."""
+        self._outages.pop(reference, None)
+        if isinstance(result, SecretUnreachableError):
+            self._outages[reference] = result
         if isinstance(result, Secret):
             self._cache[reference] = _CachedSecret(result, self._clock() + self._ttl)
         elif isinstance(result, SecretUnusableError):
             # An operator may have disabled the secret because of a leak: never use the old value again.
-            self._cache.pop(reference, None)
-        elif cached := self._cache.get(reference):
-            self._cache[reference] = _CachedSecret(cached.secret, self._clock() + OUTAGE_SECONDS)
+            self._cache[reference] = _CachedSecret(result, self._clock() + UNUSABLE_SECONDS)
+        elif secret := self._cached_secret(reference):
+            self._cache[reference] = _CachedSecret(secret, self._clock() + OUTAGE_SECONDS)
 
 
 def create_fetchers(environ: Mapping[str, str], emulator: str | None) -> Mapping[str, Fetch]:
@@ -243,7 +276,8 @@ def _decode(reference: SecretReference, raw: bytes, source: str) -> Secret:
         SecretUnusableError: The bytes aren't UTF-8 text, or the text is empty.
     """
     try:
-        text = raw.decode("utf-8").rstrip("\r\n")
+        # Some editors on Windows write a byte order mark.
+        text = raw.decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError:
         raise SecretUnusableError(f"{reference.label} is damaged: a secret must be UTF-8 text.") from None
     if not text.strip():

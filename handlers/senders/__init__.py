@@ -7,9 +7,18 @@ the sender's test messages. The comment before a row has the URL of the sender's
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from handlers.senders.shared_secrets import Authorization, HeaderSecret, QuerySecret, Verifier
-from handlers.senders.signatures import BodySignature, SignatureOrSecret, StandardWebhooks, TimestampedSignature
+from handlers.senders.signatures import (
+    STANDARD_WEBHOOKS,
+    STANDARD_WEBHOOKS_ONLY,
+    AnyVerifier,
+    BodySignature,
+    PreferredVerifier,
+    SignedMessage,
+    TimestampedSignature,
+)
 from schemas.strict_json import JSON, value_at
 
 # Headers that can carry a credential regardless of the sender. Cloud Run accepts x-serverless-authorization:
@@ -23,7 +32,8 @@ class Sender:
 
     The delivery ID is in one of the headers `id_headers`, or consists of the values of the payload's fields
     `id_fields`. `test_header` and `test_field` are the name and the value of the header and of the field that mark a
-    test message. The names of headers are lowercase. A field is a path such as `data.status`.
+    test message. `test_text` is a field, and the beginning of its value in a test message. The names of headers are
+    lowercase. A field is a path such as `data.status` or `blocks.0.text`.
     """
 
     name: str
@@ -32,6 +42,7 @@ class Sender:
     id_fields: tuple[str, ...] = ()
     test_header: tuple[str, str] | None = None
     test_field: tuple[str, str] | None = None
+    test_text: tuple[str, str] | None = None
 
     @property
     def challenge(self) -> str:
@@ -45,6 +56,10 @@ class Sender:
             name, value = self.test_header
             if headers.get(name) == value:
                 return True
+        if self.test_text:
+            path, beginning = self.test_text
+            text = value_at(payload, *path.split("."))
+            return isinstance(text, str) and text.startswith(beginning)
         if self.test_field:
             path, value = self.test_field
             return value_at(payload, *path.split(".")) == value
@@ -52,7 +67,7 @@ class Sender:
 
     def visible_headers(self, headers: Mapping[str, str]) -> dict[str, str]:
         """Return `headers` without the headers that carry a credential of any sender."""
-        hidden = hidden_headers()
+        hidden = hidden_headers() | self.verifier.headers
         return {name: value for name, value in headers.items() if name not in hidden}
 
 
@@ -62,7 +77,7 @@ _URL_TOKEN = QuerySecret("token")
 
 _ROWS = (
     # https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
-    Sender("standard-webhooks", StandardWebhooks()),
+    Sender("standard-webhooks", STANDARD_WEBHOOKS),
     # https://docs.github.com/webhooks/using-webhooks/validating-webhook-deliveries
     Sender(
         "github",
@@ -70,15 +85,21 @@ _ROWS = (
         id_headers=("x-github-delivery",),
         test_header=("x-github-event", "ping"),
     ),
-    # https://support.atlassian.com/bitbucket-cloud/docs/manage-webhooks/
-    Sender("bitbucket", BodySignature("x-hub-signature", prefix="sha256="), id_headers=("x-request-uuid",)),
+    # https://support.atlassian.com/bitbucket-cloud/docs/manage-webhooks/. Bitbucket Data Center has another header for
+    # the ID, and has a test: https://confluence.atlassian.com/bitbucketserver/manage-webhooks-938025878.html
+    Sender(
+        "bitbucket",
+        BodySignature("x-hub-signature", prefix="sha256="),
+        id_headers=("x-request-uuid", "x-request-id"),
+        test_header=("x-event-key", "diagnostics:ping"),
+    ),
     # https://docs.gitlab.com/user/project/integrations/webhooks/
     Sender(
         "gitlab",
-        SignatureOrSecret(StandardWebhooks(("webhook",)), HeaderSecret("x-gitlab-token"), by_prefix=True),
+        PreferredVerifier(STANDARD_WEBHOOKS_ONLY, HeaderSecret("x-gitlab-token"), by_prefix=True),
         id_headers=("idempotency-key",),
     ),
-    # https://docs.getdbt.com/docs/deploy/webhooks
+    # https://docs.getdbt.com/docs/deploy/webhooks. A test message can't be told from a real one.
     Sender("dbt", BodySignature("authorization"), id_fields=("eventId",)),
     # https://fivetran.com/docs/rest-api/webhooks
     Sender(
@@ -98,22 +119,52 @@ _ROWS = (
     # https://buildkite.com/docs/apis/webhooks
     Sender(
         "buildkite",
-        SignatureOrSecret(TimestampedSignature("x-buildkite-signature"), HeaderSecret("x-buildkite-token")),
+        PreferredVerifier(TimestampedSignature("x-buildkite-signature"), HeaderSecret("x-buildkite-token")),
         id_fields=("build.id", "event", "build.finished_at"),
         test_field=("event", "ping"),
     ),
-    # https://hookdeck.com/docs/receive-webhooks
-    Sender("hookdeck", BodySignature("x-hookdeck-signature", encoding="base64"), id_headers=("x-hookdeck-eventid",)),
+    # https://hookdeck.com/docs/receive-webhooks. The second header exists while a secret is rotated.
+    Sender(
+        "hookdeck",
+        AnyVerifier(
+            (
+                BodySignature("x-hookdeck-signature", encoding="base64"),
+                BodySignature("x-hookdeck-signature-2", encoding="base64"),
+            )
+        ),
+        id_headers=("x-hookdeck-eventid",),
+    ),
     # https://docs.apify.com/platform/integrations/webhooks/actions
     Sender("apify", _BEARER, id_headers=("x-apify-webhook-dispatch-id",), test_field=("eventType", "TEST")),
     # https://docs.databricks.com/aws/en/admin/workspace-settings/notification-destinations
     Sender("databricks", _BASIC, id_fields=("event_type", "run.run_id")),
     # https://learn.microsoft.com/azure/devops/service-hooks/services/webhooks
     Sender("azure-devops", _BASIC, id_fields=("id",)),
-    # https://plugins.jenkins.io/notification/
-    Sender("jenkins", _BASIC, id_fields=("build.full_url", "build.phase")),
+    # https://plugins.jenkins.io/notification/. Jenkins sends the user and the password as they are in the URL.
+    Sender("jenkins", Authorization("Basic", may_be_encoded=True), id_fields=("build.full_url", "build.phase")),
     # https://docs.airbyte.com/platform/cloud/managing-airbyte-cloud/manage-airbyte-cloud-notifications
-    Sender("airbyte", _URL_TOKEN, id_fields=("data.connection.id", "data.jobId", "data.success")),
+    Sender(
+        "airbyte",
+        _URL_TOKEN,
+        id_fields=("data.connection.id", "data.jobId", "data.success"),
+        test_text=("blocks.0.text.text", "[THIS IS A TEST NOTIFICATION]"),
+    ),
+    # https://docs.gitea.com/usage/webhooks, https://forgejo.org/docs/latest/user/webhooks/
+    Sender(
+        "gitea",
+        PreferredVerifier(BodySignature("x-gitea-signature"), BodySignature("x-hub-signature-256", prefix="sha256=")),
+        id_headers=("x-gitea-delivery", "x-github-delivery"),
+    ),
+    # https://huggingface.co/docs/hub/webhooks
+    Sender("huggingface", HeaderSecret("x-webhook-secret")),
+    # https://mlflow.org/docs/latest/ml/webhooks/
+    Sender(
+        "mlflow",
+        SignedMessage((("x-mlflow-delivery-id", "x-mlflow-timestamp", "x-mlflow-signature"),)),
+        id_headers=("x-mlflow-delivery-id",),
+    ),
+    # https://docs.wandb.ai/guides/automations/create-automations/webhook/
+    Sender("wandb", BodySignature("x-wandb-signature")),
     # https://airflow.apache.org/docs/apache-airflow-providers-http/stable/operators.html
     Sender("airflow", _BEARER),
     # https://docs.prefect.io/api-ref/prefect/blocks/webhook/
@@ -138,3 +189,17 @@ NATIVE_SENDERS = (SENDERS["token"], SENDERS["standard-webhooks"])
 def hidden_headers() -> frozenset[str]:
     """Return the lowercase names of the headers that carry a credential of any sender."""
     return _CREDENTIAL_HEADERS.union(*(sender.verifier.headers for sender in SENDERS.values()))
+
+
+def custom_sender(declaration: Mapping[str, Any]) -> Sender:
+    """Return the sender that `declaration` describes in relay.yaml, in the form of `CustomSenderSchema`."""
+    header = declaration["header"].lower()
+    if "hmac" not in declaration:
+        return Sender("custom", HeaderSecret(header))
+    signature = BodySignature(
+        header,
+        prefix=declaration.get("prefix", ""),
+        encoding=declaration.get("encoding", "hex"),
+        algorithm=declaration["hmac"],
+    )
+    return Sender("custom", signature)

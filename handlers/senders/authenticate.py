@@ -7,7 +7,7 @@ This module does no I/O: `authenticate` receives an iterator that fetches the se
 log.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from handlers.senders import Sender
@@ -16,6 +16,9 @@ from schemas.problem import RelayError, SecretUnreachableError, SecretUnusableEr
 from schemas.secret_reference import SecretReference
 
 _DETAIL = "A secret of the function is unavailable. The log of the function names the secret."
+_BYTE_ORDER_MARK = "\ufeff"
+# Svix and other services show a secret together with the version of the signature.
+_VERSIONED = "v1,whsec_"
 
 
 class Secret(Protocol):
@@ -37,7 +40,8 @@ def authenticate(
     A credential is valid if it matches one of `secrets`.
 
     An unavailable secret doesn't stop the other secrets. `report` receives a message about each secret that is
-    unavailable or unusable. Don't show these messages to the caller: the caller isn't authenticated.
+    unavailable or unusable. Don't show these messages to the caller, and neither the cause in an UnauthenticatedError:
+    the caller isn't authenticated.
 
     Iterating over `secrets` fetches the secrets. The iteration doesn't start for a request without any credential, so
     such a request can't cause a fetch.
@@ -48,16 +52,19 @@ def authenticate(
         SecretUnusableError: No credential matches an available secret, and another secret is unusable.
     """
     if not any(sender.verifier.is_present(request) for sender in senders):
-        raise UnauthenticatedError(senders[0].challenge)
+        raise UnauthenticatedError(senders[0].challenge, senders[0].verifier.explain(request))
     errors: list[RelayError] = []
+    irregularities: list[str] = []
     for reference, secret in secrets:
         if isinstance(secret, RelayError):
             errors.append(secret)
             report(str(secret))
             continue
+        text = _usable_text(secret.text)
+        irregularities += _irregularities(text, reference.label)
         try:
             for sender in senders:
-                if sender.verifier.verify(request, secret.text):
+                if sender.verifier.verify(request, text):
                     return sender.name
         except BadSecretError as error:
             unusable = SecretUnusableError(f"{reference.label} is unusable: {error}")
@@ -67,4 +74,19 @@ def authenticate(
         raise SecretUnreachableError(_DETAIL)
     if errors:
         raise SecretUnusableError(_DETAIL)
-    raise UnauthenticatedError(senders[0].challenge)
+    reasons = [sender.verifier.explain(request) for sender in senders if sender.verifier.is_present(request)]
+    raise UnauthenticatedError(senders[0].challenge, " ".join([*reasons, *irregularities]))
+
+
+def _usable_text(secret: str) -> str:
+    """Return a secret without a byte order mark, and without the `v1,` before `whsec_`."""
+    text = secret.removeprefix(_BYTE_ORDER_MARK)
+    return text.removeprefix("v1,") if text.startswith(_VERSIONED) else text
+
+
+def _irregularities(secret: str, label: str) -> Iterator[str]:
+    """Yield a sentence about each mistake that was probably made when the secret was stored."""
+    if len(secret) > 1 and secret[0] == secret[-1] and secret[0] in "\"'`":
+        yield f"The secret of {label} is in quotes. If the sender's secret has no quotes, store it without them."
+    if secret != secret.strip():
+        yield f"The secret of {label} has whitespace at an end. If the sender's secret has none, store it without."

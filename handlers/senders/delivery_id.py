@@ -7,7 +7,7 @@ consist of printable ASCII characters and have a bounded length.
 from collections.abc import Iterator, Mapping
 
 from handlers.senders import Sender
-from handlers.senders.signatures import StandardWebhooks
+from handlers.senders.signatures import STANDARD_WEBHOOKS
 from schemas.event import MAX_ID_LENGTH
 from schemas.strict_json import JSON, value_at
 
@@ -29,10 +29,10 @@ def standard_id(headers: Mapping[str, str]) -> str | None:
     If the headers have IDs in several spellings, the ID in the spelling with a signature takes precedence: no
     signature covers the other IDs.
     """
-    spellings = [spelling for spelling in StandardWebhooks().spellings if headers.get(f"{spelling}-id")]
-    signed = [spelling for spelling in spellings if f"{spelling}-signature" in headers]
-    spelling = next(iter(signed or spellings), None)
-    return headers[f"{spelling}-id"] if spelling else None
+    spellings = [names for names in STANDARD_WEBHOOKS.names if headers.get(names[0])]
+    signed = [names for names in spellings if names[2] in headers]
+    names = next(iter(signed or spellings), None)
+    return headers[names[0]] if names else None
 
 
 def _candidates(sender: Sender, headers: Mapping[str, str], payload: JSON) -> Iterator[str | None]:

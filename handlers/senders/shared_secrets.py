@@ -11,7 +11,7 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
-from urllib.parse import unquote_plus, unquote_to_bytes
+from urllib.parse import unquote, unquote_plus, unquote_to_bytes
 
 
 class BadSecretError(Exception):
@@ -52,6 +52,9 @@ class Verifier(Protocol):
             BadSecretError: The secret is unusable for this verifier.
         """
 
+    def explain(self, request: SignedRequest) -> str:
+        """Return a probable reason why `request` has no valid credential, for the log, without any value of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class HeaderVerifier:
@@ -67,6 +70,12 @@ class HeaderVerifier:
     def is_present(self, request: SignedRequest) -> bool:
         """Return True if the request has the header."""
         return self.header in request.headers
+
+    def explain(self, request: SignedRequest) -> str:
+        """Return the name of the missing header, or of the header whose value doesn't match the secret."""
+        if self.header not in request.headers:
+            return missing_header(self.header)
+        return f"The header {self.header} doesn't match the secret."
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +93,13 @@ class HeaderSecret(HeaderVerifier):
 
 @dataclass(frozen=True, slots=True)
 class Authorization:
-    """Authentication by the header `Authorization`: `Bearer <secret>`, or `Basic` with a secret `user:password`."""
+    """Authentication by the header `Authorization`: `Bearer <secret>`, or `Basic` with a secret `user:password`.
+
+    With `may_be_encoded`, the user and the password of a request can be percent-encoded.
+    """
 
     scheme: Literal["Bearer", "Basic"]
+    may_be_encoded: bool = False
 
     @property
     def headers(self) -> frozenset[str]:
@@ -107,13 +120,24 @@ class Authorization:
         if self.scheme == "Basic":
             if ":" not in secret:
                 raise BadSecretError("a secret for Basic authentication must have the form user:password.")
+            secret = _basic_credentials(secret)
             # Some clients omit the padding.
             credentials = credentials.strip(" \t").rstrip("=")
-            secret = base64.b64encode(secret.encode()).decode().rstrip("=")
+            if self.may_be_encoded and not hmac.compare_digest(header_bytes(credentials), secret.encode()):
+                credentials = _decoded_credentials(credentials)
         # Compare before checking the scheme, so that the time doesn't depend on the scheme of the request.
         is_equal = _equals_secret(credentials, secret)
         # RFC 9110, 11.1: the scheme is case-insensitive.
         return is_equal and scheme.lower() == self.scheme.lower()
+
+    def explain(self, request: SignedRequest) -> str:
+        """Return that the header is missing, has another scheme, or doesn't match the secret."""
+        if "authorization" not in request.headers:
+            return missing_header("authorization")
+        scheme = request.headers["authorization"].partition(" ")[0]
+        if scheme.lower() != self.scheme.lower():
+            return f"The header authorization doesn't have the scheme {self.scheme}."
+        return "The header authorization doesn't match the secret."
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +172,37 @@ class QuerySecret:
         ]
         return any(matches) and len(values) == 1
 
+    def explain(self, request: SignedRequest) -> str:
+        """Return that the parameter is missing, occurs more than once, or doesn't match the secret."""
+        match len(self._values(request)):
+            case 0:
+                return f"The query has no parameter {self.parameter}."
+            case 1:
+                return f"The query parameter {self.parameter} doesn't match the secret."
+            case _:
+                return f"The query has the parameter {self.parameter} more than once."
+
     def _values(self, request: SignedRequest) -> list[str]:
         pairs = [pair.partition("=") for pair in request.query.split("&")]
         return [value for name, _, value in pairs if unquote_plus(name) == self.parameter]
+
+
+def missing_header(name: str) -> str:
+    """Return the reason for the rejection of a request without the header `name`."""
+    return f"The header {name} is missing."
+
+
+def _basic_credentials(secret: str) -> str:
+    return base64.b64encode(secret.encode()).decode().rstrip("=")
+
+
+def _decoded_credentials(credentials: str) -> str:
+    """Return the credentials of Basic authentication without percent-encoding of the user and the password."""
+    try:
+        text = base64.b64decode(credentials + "=" * (-len(credentials) % 4), validate=True).decode()
+    except ValueError:
+        return ""
+    return _basic_credentials(unquote(text))
 
 
 def header_bytes(value: str) -> bytes:

@@ -1,6 +1,7 @@
 """Tests of the senders of hooks: their authentication, their secrets, and the delivery IDs of their requests."""
 
 import json
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from deploy.local.cloud import ROOT, Cloud
+from deploy.local.cloud import ROOT, Cloud, secret_name
 from deploy.local.signing import authentication
 from handlers.senders import SENDERS
 from tests.support.canary import secret
@@ -198,3 +199,82 @@ def test_hook_with_allow_unauthenticated_accepts_every_request(launch: Launch, t
     response = relay.send(json.dumps(create_payload(relay)), path="/hooks/a")
     assert response.status_code == 200
     assert "sender" not in relay.logged(response.headers["Relay-Delivery"])
+
+
+@pytest.mark.parametrize("prefix", ["\ufeff", "v1,", "\ufeffv1,"])
+def test_stored_secret_behind_a_prefix_is_accepted(
+    launch: Launch, own_cloud: Cloud, tmp_path: Path, prefix: str
+) -> None:
+    own = secret("whsec_")
+    hooks = {"a": hook(APIFY_UPDATE, sender="standard-webhooks", secret=store_secret(own_cloud, prefix + own))}
+    relay = launch(on=own_cloud, RELAY_CONFIG=written(tmp_path, hooks), RELAY_DEADLINE_SECONDS="60")
+    assert call(relay, "a", create_payload(relay), sender="standard-webhooks", secret=own).status_code == 200
+
+
+def test_stored_token_behind_a_byte_order_mark_is_used(launch: Launch, own_cloud: Cloud) -> None:
+    name = store_secret(own_cloud, f"\ufeff{own_cloud.apify_token}")
+    relay = launch(on=own_cloud, APIFY_TOKEN=name, RELAY_DEADLINE_SECONDS="60")
+    assert relay.post(relay.apify_event()).status_code == 200
+
+
+def test_rejected_request_has_its_cause_only_in_the_log(launch: Launch, own_cloud: Cloud, tmp_path: Path) -> None:
+    own = secret("own-")
+    hooks = {"a": hook(APIFY_UPDATE, sender="github", secret=store_secret(own_cloud, f'"{own}"'))}
+    relay = launch(on=own_cloud, RELAY_CONFIG=written(tmp_path, hooks), RELAY_DEADLINE_SECONDS="60")
+    causes = []
+    for headers in ({}, authentication("github", own, b"{}")[0]):
+        run = unique("run")
+        response = relay.send(b"{}", path="/hooks/a", headers={**headers, "X-GitHub-Delivery": run})
+        assert_problem(response, 401, "unauthenticated")
+        line = relay.logged(run)
+        causes.append(line["cause"])
+        assert line["cause"] not in response.text
+        assert line["outcome"] == "rejected"
+    assert causes == [
+        "The header x-hub-signature-256 is missing.",
+        (
+            "The header x-hub-signature-256 doesn't match the secret. The secret of hook a: secret is in quotes. "
+            "If the sender's secret has no quotes, store it without them."
+        ),
+    ]
+
+
+def test_disabled_version_is_logged_with_the_action_to_take(launch: Launch, own_cloud: Cloud, tmp_path: Path) -> None:
+    own_cloud.secret_manager.secrets[secret_name("disabled")] = [None]
+    hooks = {"a": hook(APIFY_UPDATE, sender="github", secret="disabled")}
+    relay = launch(on=own_cloud, RELAY_CONFIG=written(tmp_path, hooks), RELAY_DEADLINE_SECONDS="60")
+    assert_problem(call(relay, "a", create_payload(relay), sender="github"), 500, "secret-unusable")
+    assert (
+        "hook a: secret is unavailable: Secret Manager returned FAILED_PRECONDITION. The version is disabled or "
+        "destroyed. Enable it, or add a new version." in relay.log_text()
+    )
+
+
+def test_denied_secret_is_fetched_once_for_many_unauthenticated_requests(
+    launch: Launch, own_cloud: Cloud, tmp_path: Path
+) -> None:
+    name = store_secret(own_cloud, HOOK_SECRET)
+    hooks = {"a": hook(APIFY_UPDATE, sender="github", secret=name)}
+    relay = launch(on=own_cloud, RELAY_CONFIG=written(tmp_path, hooks), RELAY_DEADLINE_SECONDS="60")
+    own_cloud.secret_manager.refusals[""] = grpc.StatusCode.PERMISSION_DENIED
+    started = time.monotonic()
+    for _ in range(20):
+        assert_problem(call(relay, "a", {}, sender="github", secret="CANARY-wrong"), 500, "secret-unusable")
+    most = 1 + int((time.monotonic() - started) / 5)
+    assert len([access for access in own_cloud.secret_manager.accesses if name in access]) <= most
+
+
+def test_airbyte_test_of_a_successful_sync_is_ignored(launch: Launch, tmp_path: Path) -> None:
+    hooks = {"a": hook(APIFY_UPDATE, sender="airbyte", when="event.data.success == true")}
+    relay = launch(RELAY_CONFIG=written(tmp_path, hooks), HOOK_SECRET=HOOK_SECRET)
+    payload = create_payload(relay, data={"success": True})
+    payload["blocks"] = [{"type": "section", "text": {"text": "[THIS IS A TEST NOTIFICATION] Sync completed"}}]
+    response = call(relay, "a", payload, sender="airbyte", secret=HOOK_SECRET)
+    assert (response.status_code, response.json()) == (200, {"ignored": "This is a test message of airbyte."})
+
+
+def test_jenkins_credentials_as_in_its_url_are_accepted(launch: Launch, tmp_path: Path) -> None:
+    hooks = {"a": hook(APIFY_UPDATE, sender="jenkins")}
+    relay = launch(RELAY_CONFIG=written(tmp_path, hooks), HOOK_SECRET="CANARY@user:p:w")
+    response = call(relay, "a", create_payload(relay), sender="jenkins", secret="CANARY%40user:p%3Aw")
+    assert response.status_code == 200

@@ -153,8 +153,16 @@ def test_store_refresh_fetches_the_new_version(server: Server, store: SecretStor
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("missing", "is unavailable: Secret Manager returned NOT_FOUND."),
-        ("destroyed", "is unavailable: Secret Manager returned FAILED_PRECONDITION."),
+        (
+            "missing",
+            "is unavailable: Secret Manager returned NOT_FOUND. Create the secret and add a version, "
+            "or correct the secret reference.",
+        ),
+        (
+            "destroyed",
+            "is unavailable: Secret Manager returned FAILED_PRECONDITION. The version is disabled or "
+            "destroyed. Enable it, or add a new version.",
+        ),
         ("empty", "is empty."),
         ("binary", "is damaged: a secret must be UTF-8 text."),
     ],

@@ -1,13 +1,15 @@
 """Tests of the providers' tokens, and of secrets that are unavailable."""
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
 
 from deploy.local.cloud import Cloud, secret_name
-from tests.support.relay import Launch, assert_problem
+from tests.support.canary import secret
+from tests.support.relay import Launch, assert_problem, unique
 
 DATA_WORLD_EVENT = {"provider": "data.world", "dataset": "acme/products", "update": {"title": "x"}}
 
@@ -55,3 +57,18 @@ def test_concurrent_events_fetch_each_secret_once(launch: Launch, own_cloud: Clo
         f"{secret_name('apify-token')}/versions/latest",
         f"{secret_name('relay-secret')}/versions/latest",
     ]
+
+
+def test_refused_token_is_fetched_again_at_most_once_a_second(launch: Launch, own_cloud: Cloud) -> None:
+    name = unique("token")
+    own_cloud.secret_manager.add_version(secret_name(name), secret("apify_api_"))
+    relay = launch(on=own_cloud, APIFY_TOKEN=name, RELAY_DEADLINE_SECONDS="60")
+    event = relay.apify_event()
+    started = time.monotonic()
+    for _ in range(20):
+        response = relay.post(event)
+        assert_problem(response, 502, "upstream-denied")
+    seconds = int(time.monotonic() - started)
+    assert len([access for access in own_cloud.secret_manager.accesses if name in access]) <= 2 + seconds
+    assert "APIFY_TOKEN" in relay.log_text()
+    assert "APIFY_TOKEN" not in response.text

@@ -15,7 +15,9 @@ from handlers.secret_store import store as module
 from handlers.secret_store.store import (
     FETCH_WAIT_SECONDS,
     OUTAGE_SECONDS,
+    REFRESH_SECONDS,
     STALE_WAIT_SECONDS,
+    UNUSABLE_SECONDS,
     Secret,
     SecretStore,
     create_fetchers,
@@ -26,6 +28,7 @@ from tests.unit.secret_store.fakes import (
     LONG,
     REFERENCE,
     TTL,
+    Clock,
     Fixture,
     Source,
     WatchedDeadline,
@@ -108,11 +111,17 @@ def test_get_references_with_different_labels_have_one_secret(fixture: Fixture) 
     assert fixture.source.fetches == 1
 
 
-def test_get_unusable_secret_is_not_cached(fixture: Fixture) -> None:
+def test_get_unusable_secret_is_remembered_for_five_seconds(fixture: Fixture) -> None:
     fixture.source.error = DENIED
-    with pytest.raises(SecretUnusableError, match="PERMISSION_DENIED"):
-        fixture.store.get(REFERENCE, soon())
+    for _ in range(3):
+        with pytest.raises(SecretUnusableError, match="PERMISSION_DENIED"):
+            fixture.store.get(REFERENCE, soon())
     fixture.source.error = None
+    fixture.clock.now += UNUSABLE_SECONDS - 0.25
+    with pytest.raises(SecretUnusableError):
+        fixture.store.get(REFERENCE, soon())
+    assert fixture.source.fetches == 1
+    fixture.clock.now += 0.25
     assert fixture.store.get(REFERENCE, soon()).text == "CANARY-first"
 
 
@@ -120,6 +129,7 @@ def test_get_secret_that_became_unusable_raises(expired: Fixture) -> None:
     expired.source.error = DENIED
     with pytest.raises(SecretUnusableError):
         expired.store.get(REFERENCE, soon())
+    expired.clock.now += UNUSABLE_SECONDS
     with pytest.raises(SecretUnusableError):
         expired.store.get(REFERENCE, soon())
     assert expired.source.fetches == 3
@@ -130,6 +140,7 @@ def test_get_outage_after_unusable_secret_does_not_return_the_old_secret(expired
     expired.source.error = DENIED
     with pytest.raises(SecretUnusableError):
         expired.store.get(REFERENCE, soon())
+    expired.clock.now += UNUSABLE_SECONDS
     expired.source.error = OUTAGE
     with pytest.raises(SecretUnreachableError):
         expired.store.get(REFERENCE, soon())
@@ -427,8 +438,7 @@ def test_refresh_fetch_from_before_the_refusal_with_another_secret_counts(expire
     assert expired.source.fetches == 2
 
 
-def test_refresh_many_callers_with_an_unchanged_secret_have_two_fetches(cached: Fixture) -> None:
-    """The callers wait for the fetch in progress and for one fetch more, however many callers there are."""
+def test_refresh_many_callers_with_an_unchanged_secret_have_one_fetch_a_second(cached: Fixture) -> None:
     first = cached.store.get(REFERENCE, soon())
     cached.source.pause()
     deadline = WatchedDeadline()
@@ -439,10 +449,51 @@ def test_refresh_many_callers_with_an_unchanged_secret_have_two_fetches(cached: 
         deadline.await_callers(19)
         cached.source.finish_fetch()
         assert earlier.result(LONG).text == "CANARY-first"
-        deadline.await_callers(19)
-        cached.source.finish_fetch()
         assert set(results) == {"CANARY-first"}
+    assert cached.source.fetches == 2
+    cached.clock.now += REFRESH_SECONDS
+    cached.source.finish_fetch()
+    assert cached.store.refresh(REFERENCE, first, soon()).text == "CANARY-first"
     assert cached.source.fetches == 3
+
+
+def test_refresh_refused_again_within_a_second_fetches_nothing(cached: Fixture) -> None:
+    first = cached.store.get(REFERENCE, soon())
+    cached.store.refresh(REFERENCE, first, soon())
+    cached.source.text = "CANARY-second"
+    cached.clock.now += REFRESH_SECONDS - 0.25
+    assert cached.store.refresh(REFERENCE, first, soon()).text == first.text
+    assert cached.source.fetches == 2
+    cached.clock.now += 0.25
+    assert cached.store.refresh(REFERENCE, first, soon()).text == "CANARY-second"
+
+
+def test_refresh_outage_is_remembered_for_a_second(cached: Fixture) -> None:
+    """Another attempt can succeed, so the error must not be that of the refused token."""
+    first = cached.store.get(REFERENCE, soon())
+    cached.source.error = OUTAGE
+    for _ in range(2):
+        with pytest.raises(SecretUnreachableError):
+            cached.store.refresh(REFERENCE, first, soon())
+    assert cached.source.fetches == 2
+    cached.source.error = None
+    cached.clock.now += REFRESH_SECONDS
+    assert cached.store.refresh(REFERENCE, first, soon()).text == first.text
+    assert cached.store.refresh(REFERENCE, first, soon()).text == first.text
+    assert cached.source.fetches == 3
+
+
+def test_refresh_unusable_secret_is_remembered(cached: Fixture) -> None:
+    first = cached.store.get(REFERENCE, soon())
+    cached.source.error = DENIED
+    for _ in range(2):
+        with pytest.raises(SecretUnusableError):
+            cached.store.refresh(REFERENCE, first, soon())
+        cached.clock.now += REFRESH_SECONDS
+    assert cached.source.fetches == 2
+    cached.clock.now += UNUSABLE_SECONDS
+    cached.source.error = None
+    assert cached.store.refresh(REFERENCE, first, soon()).text == "CANARY-first"
 
 
 # Environment variables and files
@@ -450,7 +501,13 @@ def test_refresh_many_callers_with_an_unchanged_secret_have_two_fetches(cached: 
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [("CANARY\n", "CANARY"), ("CANARY\r\n", "CANARY"), ("  CANARY key \r\n\n", "  CANARY key "), ("CANARY", "CANARY")],
+    [
+        ("CANARY\n", "CANARY"),
+        ("CANARY\r\n", "CANARY"),
+        ("  CANARY key \r\n\n", "  CANARY key "),
+        ("CANARY", "CANARY"),
+        ("\ufeffCANARY\n", "CANARY"),
+    ],
 )
 def test_get_newline_at_the_end_is_no_part_of_the_secret(value: str, text: str) -> None:
     store = SecretStore(create_fetchers({"X": value}, None), TTL)
@@ -467,17 +524,20 @@ def test_get_empty_variable_raises_unusable(value: str | None) -> None:
 def test_get_file_is_read_again_when_the_secret_expires(tmp_path: Path) -> None:
     """A mounted secret is replaced in place."""
     path = tmp_path / "token"
-    store = SecretStore(create_fetchers({}, None), ttl=0)
+    clock = Clock()
+    store = SecretStore(create_fetchers({}, None), ttl=0, clock=clock)
     reference = SecretReference("file", str(path), "APIFY_TOKEN")
     with pytest.raises(SecretUnusableError, match="APIFY_TOKEN is unavailable: No such file"):
         store.get(reference, soon())
     path.write_text("CANARY-one\n")
+    clock.now += UNUSABLE_SECONDS
     assert store.get(reference, soon()) == Secret("CANARY-one", f"file:{path}")
     path.write_text("CANARY-two")
     assert store.get(reference, soon()).text == "CANARY-two"
     path.write_text("")
     with pytest.raises(SecretUnusableError, match="empty"):
         store.get(reference, soon())
+    clock.now += UNUSABLE_SECONDS
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(SecretUnusableError, match="UTF-8"):
         store.get(reference, soon())

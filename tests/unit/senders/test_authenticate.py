@@ -10,7 +10,14 @@ from handlers.senders.authenticate import authenticate
 from handlers.senders.shared_secrets import SignedRequest
 from schemas.problem import RelayError, SecretUnreachableError, SecretUnusableError, UnauthenticatedError
 from schemas.secret_reference import SecretReference
-from tests.unit.senders.signed_requests import SIGNING_SECRET, secret_of, signed_request, with_headers
+from tests.unit.senders.signed_requests import (
+    NOW,
+    SIGNING_SECRET,
+    secret_of,
+    sender_of,
+    signed_request,
+    with_headers,
+)
 
 UNREACHABLE = SecretUnreachableError("RELAY_SECRET (1 of 2) is unavailable: Secret Manager is unreachable.")
 UNUSABLE = SecretUnusableError("RELAY_SECRET (2 of 2) is unavailable: Secret Manager returned NOT_FOUND.")
@@ -146,3 +153,46 @@ def test_authenticate_secret_that_cannot_sign_is_reported_only_for_a_signature()
     raised, reports = failure(Secrets("whsec_"), signed_request("standard-webhooks"))
     assert isinstance(raised, SecretUnusableError)
     assert len(reports) == 1
+
+
+@pytest.mark.parametrize("stored", [f"\ufeff{SIGNING_SECRET}", f"v1,{SIGNING_SECRET}", f"\ufeffv1,{SIGNING_SECRET}"])
+@pytest.mark.parametrize("case", ["standard-webhooks", "gitlab:signed"])
+def test_authenticate_secret_behind_a_prefix_returns_the_sender(stored: str, case: str) -> None:
+    sender = sender_of(case)
+    assert run(Secrets(stored), signed_request(case), (sender,)) == (sender.name, [])
+
+
+def test_authenticate_secret_with_comma_keeps_its_beginning() -> None:
+    assert run(Secrets("v1,CANARY-x"), with_headers({"authorization": "Bearer v1,CANARY-x"})) == ("token", [])
+
+
+def cause_of(secrets: Secrets, request: SignedRequest = REQUEST) -> str:
+    error, _ = failure(secrets, request)
+    assert isinstance(error, UnauthenticatedError)
+    assert error.cause not in str(error)
+    return error.cause
+
+
+def test_authenticate_error_has_the_cause_for_the_log() -> None:
+    assert cause_of(Secrets(WRONG), with_headers({})) == "The header authorization is missing."
+    assert cause_of(Secrets(WRONG)) == "The header authorization doesn't match the secret."
+    signed = signed_request("standard-webhooks", at=NOW - 301)
+    assert cause_of(Secrets(SIGNING_SECRET), signed) == (
+        "The timestamp is 301 s old, and the limit is 300 s. Check the clocks."
+    )
+
+
+@pytest.mark.parametrize("quote", ['"', "'", "`"])
+def test_authenticate_error_names_quotes_around_a_secret(quote: str) -> None:
+    cause = cause_of(Secrets(f"{quote}{RIGHT}{quote}"))
+    assert "The secret of RELAY_SECRET (1 of 1) is in quotes." in cause
+    assert "CANARY" not in cause
+
+
+def test_authenticate_error_names_whitespace_around_a_secret() -> None:
+    assert "has whitespace at an end" in cause_of(Secrets(f" {WRONG}"))
+
+
+def test_authenticate_secret_in_quotes_that_is_right_returns_the_sender() -> None:
+    request = with_headers({"authorization": "Bearer 'CANARY'"})
+    assert run(Secrets("'CANARY'"), request) == ("token", [])

@@ -13,9 +13,9 @@ from standardwebhooks import Webhook
 from deploy.local.signing import signed_headers
 from handlers.senders.shared_secrets import BadSecretError, SignedRequest, Verifier
 from handlers.senders.signatures import (
+    STANDARD_WEBHOOKS,
     BodySignature,
-    SignatureOrSecret,
-    StandardWebhooks,
+    PreferredVerifier,
     TimestampedSignature,
     signing_key,
 )
@@ -43,7 +43,7 @@ VECTOR = {
 def verify_standard(
     headers: dict[str, str], body: bytes = VECTOR_BODY, secret: str = VECTOR_SECRET, now: float = VECTOR_TIME
 ) -> bool:
-    return StandardWebhooks().verify(SignedRequest(headers, "", body, now), secret)
+    return STANDARD_WEBHOOKS.verify(SignedRequest(headers, "", body, now), secret)
 
 
 def as_svix(headers: dict[str, str]) -> dict[str, str]:
@@ -150,7 +150,7 @@ def test_standard_webhooks_secret_without_prefix_is_its_own_key() -> None:
 
 
 def test_standard_webhooks_is_present_needs_a_signature() -> None:
-    verifier = StandardWebhooks()
+    verifier = STANDARD_WEBHOOKS
     assert verifier.is_present(with_headers(VECTOR))
     assert verifier.is_present(with_headers(as_svix(VECTOR)))
     assert not verifier.is_present(with_headers({"webhook-id": "x", "webhook-timestamp": "1"}))
@@ -187,7 +187,7 @@ def test_signing_key_empty_or_malformed_base64_raises(secret: str) -> None:
             TimestampedSignature("x-signature"),
             {"x-signature": f"timestamp={NOW},signature={hmac.digest(b'', f'{NOW}.'.encode() + BODY, 'sha256').hex()}"},
         ),
-        (StandardWebhooks(), VECTOR),
+        (STANDARD_WEBHOOKS, VECTOR),
     ],
 )
 def test_signature_empty_secret_raises(verifier: Verifier, headers: dict[str, str]) -> None:
@@ -261,7 +261,7 @@ def test_signature_or_secret_spelling_of_another_sender_returns_false() -> None:
 
 
 def test_signature_or_secret_headers_are_those_of_both_verifiers() -> None:
-    verifier = SignatureOrSecret(BodySignature("a"), BodySignature("b"))
+    verifier = PreferredVerifier(BodySignature("a"), BodySignature("b"))
     assert verifier.headers == {"a", "b"}
     assert verifier.is_present(with_headers({"a": ""}))
     assert verifier.is_present(with_headers({"b": ""}))
