@@ -1,7 +1,6 @@
 """The delivery of one update: its token, its attempts within the deadline, and its outcome."""
 
 import random
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,12 +10,11 @@ import requests
 from handlers.deadline import Deadline
 from handlers.delivery import retry
 from handlers.delivery.http_client import HTTPClient
-from handlers.delivery.retry import Failure
+from handlers.delivery.retry import Failure, RetryBudget
 from handlers.providers.base import Provider, Request, Response, response_error
 from handlers.secret_store.store import Secret, SecretStore
 from schemas.event import Update
 from schemas.problem import (
-    BusyError,
     DeadlineExceededError,
     InternalError,
     Problem,
@@ -36,8 +34,8 @@ class DeliveryContext:
     providers: Mapping[str, Provider]
     secrets: SecretStore
     client: HTTPClient
-    #: The limit on concurrent calls, by provider: a provider that hangs can't occupy every thread of the instance.
-    bulkheads: Mapping[str, threading.BoundedSemaphore]
+    #: The bound on the retries of all events, by provider.
+    retry_budgets: Mapping[str, RetryBudget]
 
     @classmethod
     def create(cls, settings: Settings, providers: Mapping[str, Provider], secrets: SecretStore) -> "DeliveryContext":
@@ -51,7 +49,7 @@ class DeliveryContext:
             providers,
             secrets,
             HTTPClient({name: provider.base_url for name, provider in settings.providers.items()}),
-            {name: threading.BoundedSemaphore(settings.provider_concurrency) for name in providers},
+            {name: RetryBudget() for name in providers},
         )
 
     def token_reference(self, update: Update) -> SecretReference | None:
@@ -81,6 +79,8 @@ class Delivery:
         #: The request that `run` would send.
         self.request: Request | None = None
         self.problem: Problem | None = None
+        #: A sentence about the problem for the operator. The log has the sentence, and the response doesn't.
+        self.note: str | None = None
         #: An unforeseen exception.
         self.fault: Exception | None = None
         #: The tokens of this delivery, in the order of their use.
@@ -115,17 +115,7 @@ class Delivery:
         self.request = self._update_request()
 
     def _run(self) -> None:
-        bulkhead = self._context.bulkheads[self.update.provider]
-        if not bulkhead.acquire(blocking=False):
-            limit = self._context.settings.provider_concurrency
-            raise BusyError(
-                f"{limit} calls to {self.provider.title} are in progress, which is the limit of this instance "
-                "(RELAY_PROVIDER_CONCURRENCY). Send the event again later."
-            )
-        try:
-            self.response = self._call_provider()
-        finally:
-            bulkhead.release()
+        self.response = self._call_provider()
 
     def _call_provider(self) -> Response:
         request = self._update_request()
@@ -141,6 +131,11 @@ class Delivery:
             return outcome
         if outcome.status == 404 and self._may_have_succeeded:
             return self._confirm_rename(token, outcome.error.problem)
+        if outcome.status in (401, 403):
+            self.note = (
+                f"The token comes from {self._token_reference.label}. Check that the token is valid and may change the "
+                "dataset, and store a new token if necessary."
+            )
         raise outcome.error
 
     def _update_request(self) -> Request:
@@ -150,9 +145,14 @@ class Delivery:
     def _base_url(self) -> str:
         return self._context.settings.providers[self.update.provider].base_url
 
-    def _fetch_token(self, *, refused: Secret | None = None) -> Secret:
+    @property
+    def _token_reference(self) -> SecretReference:
         reference = self._context.token_reference(self.update)
         assert reference is not None
+        return reference
+
+    def _fetch_token(self, *, refused: Secret | None = None) -> Secret:
+        reference = self._token_reference
         if refused is None:
             token = self._context.secrets.get(reference, self._deadline)
         else:
@@ -163,17 +163,30 @@ class Delivery:
         return token
 
     def _call(self, request: Request, token: Secret) -> Response | Failure:
-        """Send `request` until an attempt succeeds, a retry can't help, or the deadline leaves no time for a retry."""
+        """Send `request` until an attempt succeeds, a retry can't help or is out of budget, or no time is left."""
+        budget = self._context.retry_budgets[self.update.provider]
+        is_repeatable = self.provider.is_repeatable(self.update)
         failure: Failure | None = None
         attempts = 0
         while before := self._deadline.remaining():
-            outcome = self._attempt(request, token)
+            if self.attempts == 0:
+                budget.add_event()
+            elif attempts and not budget.take_retry():
+                break
+            outcome = self._attempt(request, token, is_repeatable=is_repeatable)
+            remaining = self._deadline.remaining()
             if isinstance(outcome, Response):
+                budget.add_success()
                 return outcome
             failure = outcome
             attempts += 1
             self._may_have_succeeded |= failure.may_have_succeeded
-            remaining = self._deadline.remaining()
+            if failure.is_rejection:
+                budget.add_success()
+            else:
+                budget.add_failure(before - remaining)
+            if failure.may_have_succeeded and not is_repeatable:
+                return retry.unrepeatable_failure(self.provider.title, failure)
             delay = retry.next_delay(
                 failure,
                 attempts,
@@ -181,17 +194,20 @@ class Delivery:
                 last_duration=before - remaining,
                 jitter=random.random(),  # noqa: S311 - the jitter spreads the load; it is not a secret
             )
-            if delay is None:
+            # Check the budget before the wait, so that no event waits in vain, and again after the wait.
+            if delay is None or not budget.has_retry():
                 break
             time.sleep(delay)
         detail = f"The deadline passed before the call to {self.provider.title}."
         return failure or Failure(DeadlineExceededError(detail))
 
-    def _attempt(self, request: Request, token: Secret) -> Response | Failure:
+    def _attempt(self, request: Request, token: Secret, *, is_repeatable: bool) -> Response | Failure:
         self.attempts += 1
         self.upstream_status = None
         try:
-            response = self._context.client.send(self.update.provider, request, token.text, self._deadline)
+            response = self._context.client.send(
+                self.update.provider, request, token.text, self._deadline, is_repeatable=is_repeatable
+            )
         except requests.RequestException as error:
             self.upstream_status = getattr(error, "status", None)
             return retry.call_failure(self.provider.title, error)

@@ -9,6 +9,7 @@ A dead idle connection costs no event:
   connection, at once, within the same attempt. The provider may have carried out both requests, as with any retry. So
   the client accepts only a success as the response to the second request, and reports any other response as a broken
   connection: the first request may be the reason for a 404 to the second one.
+- A request that must not be repeated always uses a new connection.
 - A NAT that has forgotten a connection drops the packets in silence. The connection breaks as soon as the kernel has
   waited 3 s for an acknowledgment.
 - Where one connection was dead, the others may be dead, too. The client closes all idle connections to that provider,
@@ -23,7 +24,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,12 @@ _NOT_SENT_CAUSES = {
     pycurl.E_OPERATION_TIMEDOUT: "timeout",
     pycurl.E_SSL_CONNECT_ERROR: "TLS handshake failed",
 }
+_NOT_SENT_ERRNOS = {
+    errno.ECONNREFUSED: "connection refused",
+    errno.ETIMEDOUT: "timeout",
+    errno.ENETUNREACH: "network unreachable",
+    errno.EHOSTUNREACH: "host unreachable",
+}
 _INVALID_RESPONSES = {
     pycurl.E_UNSUPPORTED_PROTOCOL: "isn't HTTP",
     # pycurl has the old name of CURLE_WEIRD_SERVER_REPLY.
@@ -119,6 +126,10 @@ class InvalidResponseError(requests.RequestException):
         self.status = status
 
 
+class SingleRequest(requests.PreparedRequest):
+    """A request that must not be sent twice, not even on a dead connection."""
+
+
 class BearerAuth(AuthBase):
     """Authentication by a bearer token."""
 
@@ -141,11 +152,15 @@ class HTTPClient:
             SettingsError: The environment names unusable certificates, or an unusable proxy.
         """
         self._sessions = {provider: _create_session(base_url) for provider, base_url in base_urls.items()}
-        # Parsing takes a multiple of the size of a body in memory.
-        self._large_parser = threading.Lock()
+        # Parsing takes a multiple of the size of a body in memory. A provider does not wait for another provider.
+        self._large_parsers = {provider: threading.Lock() for provider in base_urls}
 
-    def send(self, provider: str, request: Request, token: str, deadline: Deadline) -> Response:
+    def send(
+        self, provider: str, request: Request, token: str, deadline: Deadline, *, is_repeatable: bool = True
+    ) -> Response:
         """Send `request` to `provider`, and return the response.
+
+        A request that is not repeatable is never sent twice, not even on a dead connection.
 
         Raises:
             requests.exceptions.SSLError: The certificate isn't trusted. Nothing was sent.
@@ -159,7 +174,7 @@ class HTTPClient:
         if not remaining:
             raise NotSentError("timeout")
         # Request.prepare() and Session.send() would take as much time as libcurl does, and add redirects and cookies.
-        prepared = requests.PreparedRequest()
+        prepared = requests.PreparedRequest() if is_repeatable else SingleRequest()
         prepared.method, prepared.url = request.method, request.url
         prepared.headers = CaseInsensitiveDict()
         prepared.body = None if request.body is None else dump(request.body)
@@ -170,12 +185,13 @@ class HTTPClient:
             content: bytes = response.raw.read()
             if len(content) <= _LARGE_BYTES:
                 return read_response(status, retry_after, content)
-            if not self._large_parser.acquire(timeout=deadline.remaining()):
+            parser = self._large_parsers[provider]
+            if not parser.acquire(timeout=deadline.remaining()):
                 raise ResponseTimeoutError(status)
             try:
                 return read_response(status, retry_after, content)
             finally:
-                self._large_parser.release()
+                parser.release()
 
     def close(self) -> None:
         """Close all idle connections."""
@@ -277,7 +293,9 @@ class CurlAdapter(BaseAdapter):
         started = time.monotonic()
         deadline = Deadline(started + timeout)
         body = _Body(self._large_responses, deadline)
-        connection = self._take_connection()
+        connection = (
+            _Connection(self._options, self._headers) if isinstance(request, SingleRequest) else self._take_connection()
+        )
         try:
             response = connection.send(request, body, deadline)
         except BaseException:
@@ -358,6 +376,9 @@ class _Connection:
         self._curl: Any = pycurl.Curl()
         for option, value in options:
             self._curl.setopt(option, value)
+        # The lines of all heads, and of the trailer. The callback costs 2 µs per response, because `append` is in C.
+        self._header_lines: list[bytes] = []
+        self._curl.setopt(pycurl.HEADERFUNCTION, self._header_lines.append)
 
     def is_usable(self) -> bool:
         """Return True if the idle connection is recent, and nothing has arrived on it.
@@ -381,13 +402,13 @@ class _Connection:
         try:
             self._curl.perform()
         except pycurl.error as error:
-            # The message of the error can contain a name or a URL.
-            code = int(error.args[0])
+            code = _error_code(error)
         try:
             return self._response(request, body, code, is_late=deadline.has_passed())
         finally:
             # An idle handle keeps no content.
             self._curl.setopt(pycurl.POSTFIELDS, b"")
+            self._header_lines.clear()
 
     def close(self) -> None:
         """Close the handle and its connection."""
@@ -400,6 +421,8 @@ class _Connection:
         if not (text.isascii() and text.isprintable()):
             raise requests.exceptions.InvalidHeader("A request must consist of printable ASCII characters.")
         self._curl.setopt(pycurl.URL, url)
+        # libcurl never sends a request again if the connection is new.
+        self._curl.setopt(pycurl.FRESH_CONNECT, isinstance(request, SingleRequest))
         # Without "Expect:", libcurl would wait for the response "100 Continue" before it sends a large body.
         self._curl.setopt(pycurl.HTTPHEADER, [*headers, "Expect:"])
         if request.body is None:
@@ -414,7 +437,7 @@ class _Connection:
         """Return the response to `request`. `code` is libcurl's error code, or 0.
 
         The only header of the response is `Retry-After`, in seconds: libcurl converts a date, and cuts the wait at six
-        hours. To receive every header, libcurl would have to call a function for each of them, which is slow.
+        hours.
 
         Raises:
             requests.RequestException: See `HTTPClient.send`.
@@ -422,10 +445,8 @@ class _Connection:
         getinfo = self._curl.getinfo
         status = getinfo(pycurl.RESPONSE_CODE)
         is_open = getinfo(pycurl.ACTIVESOCKET) != -1
-        # libcurl reports a head that breaks off as a response without a body and without a length, on a connection that
-        # can continue.
-        is_broken = is_open and not body.tell() and getinfo(pycurl.CONTENT_LENGTH_DOWNLOAD_T) < 0 and self._has_input()
-        if status < 200 or (is_broken and not code):
+        # libcurl reports a head that breaks off as a response without a body.
+        if status < 200 or not (code or _has_complete_head(self._header_lines)):
             raise self._error(code, None, is_late=is_late)
         # The body of a redirect has no use, so the redirect is complete without its body.
         is_redirect = 300 <= status < 400
@@ -457,15 +478,37 @@ class _Connection:
         if not self._curl.getinfo(pycurl.REQUEST_SIZE):
             if code in _CERTIFICATE_ERRORS:
                 return requests.exceptions.SSLError("The certificate of the server isn't trusted.")
-            is_refused = self._curl.getinfo(pycurl.OS_ERRNO) == errno.ECONNREFUSED
-            return NotSentError(_NOT_SENT_CAUSES.get(code, "connection refused" if is_refused else "connection failed"))
+            cause = _NOT_SENT_ERRNOS.get(self._curl.getinfo(pycurl.OS_ERRNO), "connection failed")
+            return NotSentError(_NOT_SENT_CAUSES.get(code, cause))
         if is_late:
             return ResponseTimeoutError(status)
+        if self._curl.getinfo(pycurl.RESPONSE_CODE) == 101:
+            return InvalidResponseError("switches to a protocol that the function did not ask for", 101)
         if code in _INVALID_RESPONSES:
             return InvalidResponseError(_INVALID_RESPONSES[code], status)
         if status is not None:
             return TruncatedResponseError(status)
         return requests.ConnectionError("The connection broke.")
+
+
+def _error_code(error: pycurl.error) -> int:
+    """Return the code of libcurl's error.
+
+    The message of the error can contain a name or a URL. libcurl reports a malformed chunk with the code of a broken
+    connection, so that only the message tells them apart.
+    """
+    code, message = int(error.args[0]), str(error.args[-1])
+    return pycurl.E_FTP_WEIRD_SERVER_REPLY if code == pycurl.E_RECV_ERROR and "chunk" in message else code
+
+
+def _has_complete_head(lines: Sequence[bytes]) -> bool:
+    """Return True if the last head in `lines` ends with an empty line. A trailer can follow the head."""
+    for line in reversed(lines):
+        if line in (b"\r\n", b"\n"):
+            return True
+        if line[:5].upper() == b"HTTP/":
+            return False
+    return False
 
 
 class _Body(io.BytesIO):

@@ -90,6 +90,10 @@ class Provider(ABC):
     def update_request(self, base_url: str, update: Update) -> Request:
         """Return the request that carries out `update`."""
 
+    def is_repeatable(self, update: Update) -> bool:
+        """Return False if `update` makes the provider perform an action that a retry would perform again."""
+        return True
+
     def error_message(self, body: JSON) -> str | None:
         """Return the provider's own description of an error, from the `body` of a response, or None."""
         return None

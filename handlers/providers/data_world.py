@@ -5,7 +5,7 @@ from urllib.parse import quote
 from handlers.providers.base import Provider, Request, text_at
 from schemas.data_world import DataWorldEvent
 from schemas.event import Update
-from schemas.strict_json import JSON
+from schemas.strict_json import JSON, value_at
 
 
 class DataWorld(Provider):
@@ -22,6 +22,11 @@ class DataWorld(Provider):
         owner, _, dataset_id = update.dataset.partition("/")
         url = f"{base_url}/datasets/{quote(owner, safe='')}/{quote(dataset_id, safe='')}"
         return Request("PATCH", url, update.body)
+
+    def is_repeatable(self, update: Update) -> bool:
+        """Return False if data.world sends a POST request to the source of a file, with unknown effects."""
+        files = update.body.get("files")
+        return not (isinstance(files, list) and any(value_at(file, "source", "method") == "POST" for file in files))
 
     def error_message(self, body: JSON) -> str | None:
         """Return the message of `{"code": …, "message": …, "details": …}`."""

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 import requests
@@ -256,6 +256,57 @@ def test_update_without_a_token_stops_the_others(launch: Launch, tmp_path: Path)
     assert apify_access(relay, payload) is None
     (warning,) = [json.loads(line) for line in relay.log_text().splitlines() if "without a token" in line]
     assert warning["severity"] == "WARNING"
-    assert warning["message"] == (
-        "DATA_WORLD_TOKEN isn't set. Updates of hooks without a token: 1, such as hook both: updates.1."
+    assert warning["message"].endswith(
+        ".yaml:10: hook both: updates.1: DATA_WORLD_TOKEN isn't set. Updates of hooks without a token: 1."
     )
+
+
+def test_update_with_false_when_is_not_in_the_response(launch: Launch, tmp_path: Path) -> None:
+    file = {"for": "file in event.files", "if": "file.publish", "name": "{{ file.name }}"}
+    hooks = {
+        "some": hook(
+            update("apify", "{{ event.dataset }}", {"name": None}, when="event.branch == 'main'"),
+            update("data.world", "acme/products", {"files": [file]}),
+            update("data.world", "other/products", {"files": [file]}, when="event.branch"),
+        ),
+        "none": hook(update("apify", "abc", {"name": None}, when="event.branch == 'main'")),
+    }
+    relay = launch(RELAY_CONFIG=written(tmp_path, hooks), HOOK_SECRET=HOOK_SECRET)
+    relay.cloud.data_world.add("acme/products")
+    payload: dict[str, Any] = {
+        "branch": "feature",
+        "files": [{"name": "a", "publish": True}, {"name": "b", "publish": "true"}, {"name": "c", "publish": False}],
+    }
+    response = call(relay, "some", payload)
+    assert response.status_code == 200, response.text
+    (result,) = response.json()["results"]
+    assert result["dataset"] == "acme/products"
+    assert relay.cloud.data_world.datasets["acme/products"]["files"] == [{"name": "a"}]
+    (line,) = [json.loads(line) for line in relay.log_text().splitlines() if '"warnings"' in line]
+    assert line["severity"] == "WARNING"
+    assert [warning.partition(" fails")[0] for warning in line["warnings"]] == [
+        "updates.1.update.files.1.if",
+        "The when condition of updates.2",
+    ]
+    ignored = call(relay, "none", payload)
+    assert (ignored.status_code, ignored.json()) == (
+        200,
+        {"ignored": "The when condition of updates.0 is false for this event."},
+    )
+    payload["files"][0]["name"] = "a/b"
+    problem = assert_problem(call(relay, "some", payload), 422, "invalid")
+    assert list(problem["errors"]) == ["updates.1.update.files.0.name"]
+    too_many = {**payload, "files": [{}] * 100_001}
+    problem = assert_problem(call(relay, "some", too_many), 422, "invalid")
+    assert list(problem["errors"]) == ["updates.1.update.files.0.for"]
+
+
+def test_update_without_a_token_keeps_its_position_in_the_file(launch: Launch, tmp_path: Path) -> None:
+    hooks = {
+        "a": hook(
+            update("apify", "abc", {"name": None}, when="false"), update("data.world", "acme/products", {"title": "x"})
+        )
+    }
+    relay = launch(RELAY_CONFIG=written(tmp_path, hooks), HOOK_SECRET=HOOK_SECRET, DATA_WORLD_TOKEN=None)
+    problem = assert_problem(call(relay, "a", {}), 422, "invalid")
+    assert list(problem["errors"]) == ["updates.1.provider"]

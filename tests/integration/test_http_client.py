@@ -327,7 +327,8 @@ BROKEN_HEADS = {
     "broken header": b"HTTP/1.1 200 OK\r\nContent-Len",
     "interim response": b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n",
     "broken head after an interim response": b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nX: y\r\n",
-    "101": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
+    "broken head of HTTP/1.0": b"HTTP/1.0 200 OK\r\n",
+    "broken head with Connection: close": b"HTTP/1.1 200 OK\r\nConnection: close\r\n",
 }
 
 
@@ -357,7 +358,6 @@ BROKEN_BODIES = {
     "short body": b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{",
     "broken chunk": CHUNKED + b"5\r\n{}",
     "missing last chunk": CHUNKED + b"2\r\n{}\r\n",
-    "invalid chunk": CHUNKED + b"zz\r\n",
 }
 
 
@@ -380,6 +380,12 @@ INVALID: dict[str, tuple[bytes, str]] = {
     "NUL in a header": (b"HTTP/1.1 200 OK\r\nX: \0\r\n\r\n{}", "isn't valid HTTP"),
     "header of 200 kB": (b"HTTP/1.1 200 OK\r\na: " + b"b" * 200_000 + b"\r\n\r\n", "has too many or too long headers"),
     "10,000 headers": (b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 10_000 + b"\r\n", "has too many or too long headers"),
+    "chunk length without digits": (CHUNKED + b"zz\r\n", "isn't valid HTTP"),
+    "negative chunk length": (CHUNKED + b"-2\r\n{}\r\n0\r\n\r\n", "isn't valid HTTP"),
+    "empty chunk length": (CHUNKED + b"\r\n{}\r\n0\r\n\r\n", "isn't valid HTTP"),
+    "chunk length of 20 digits": (CHUNKED + b"00000000000000000002\r\n{}\r\n0\r\n\r\n", "isn't valid HTTP"),
+    "huge chunk length": (CHUNKED + b"fffffffffffffffff\r\n{}\r\n0\r\n\r\n", "isn't valid HTTP"),
+    "chunk without end": (CHUNKED + b"2\r\n{}xx0\r\n\r\n", "isn't valid HTTP"),
     "wrong encoding": (
         http_response(200, b"{}", "Content-Encoding: gzip"),
         "isn't encoded as its Content-Encoding header states",
@@ -399,6 +405,49 @@ def test_send_invalid_response_raises(create_client: CreateClient, provider: Mis
         call(create_client(provider.url), provider)
     assert str(raised.value) == predicate
     assert raised.value.status == (None if predicate == "isn't HTTP" else 200)
+
+
+def test_send_switch_of_protocols_raises(create_client: CreateClient, provider: MisbehavingProvider) -> None:
+    provider.default = send_and_close(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n")
+    with pytest.raises(InvalidResponseError) as raised:
+        call(create_client(provider.url), provider)
+    assert (raised.value.status, provider.request_count) == (101, 1)
+
+
+def send_and_close_at_once(content: bytes) -> Behavior:
+    """Return a behavior that sends a response, and the end of the connection in the same packet."""
+
+    def behave(connection: socket.socket, _attempt: int, _stopped: threading.Event) -> None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        connection.sendall(content)
+        connection.shutdown(socket.SHUT_WR)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+
+    return behave
+
+
+#: Complete responses without a body, and their status.
+WITHOUT_BODY = {
+    "length 0": (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 200),
+    "no length": (b"HTTP/1.1 200 OK\r\n\r\n", 200),
+    "204": (b"HTTP/1.1 204 No Content\r\n\r\n", 204),
+    "no chunks": (CHUNKED + b"0\r\n\r\n", 200),
+    "no chunks, and surplus bytes": (CHUNKED + b"0\r\n\r\nsurplus", 200),
+    "no chunks, and a trailer": (CHUNKED + b"0\r\nX: y\r\n\r\n", 200),
+    "404 without chunks": (CHUNKED.replace(b"200 OK", b"404 Gone") + b"0\r\n\r\n", 404),
+    "lines that end in a line feed": (CHUNKED.replace(b"\r\n", b"\n") + b"0\n\n", 200),
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Only Linux has TCP_CORK.")
+@pytest.mark.parametrize("case", WITHOUT_BODY)
+def test_send_response_without_body_on_ending_connection_is_returned(
+    create_client: CreateClient, provider: MisbehavingProvider, case: str
+) -> None:
+    content, status = WITHOUT_BODY[case]
+    provider.default = send_and_close_at_once(content)
+    response = call(create_client(provider.url), provider)
+    assert (response.status, response.is_empty, provider.request_count) == (status, True, 1)
 
 
 def test_send_compressed_response_is_decoded(create_client: CreateClient, provider: MisbehavingProvider) -> None:
@@ -567,6 +616,34 @@ def test_send_large_responses_are_parsed_one_at_a_time(
         responses = list(pool.map(lambda _: call(client, provider), range(6)))
     assert responses == [Response(200, 300_000)] * 6
     assert counts == [1] * 6
+
+
+def test_send_large_response_does_not_wait_for_another_provider(
+    provider: MisbehavingProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_parsing, may_continue = threading.Event(), threading.Event()
+
+    def read(status: int, _retry_after: int, content: bytes) -> Response:
+        if content.startswith(b"1"):
+            is_parsing.set()
+            assert may_continue.wait(LONG)
+        return Response(status)
+
+    monkeypatch.setattr(http_client, "read_response", read)
+    provider.behaviors["/1"] = send(http_response(200, b"1" * 300_000))
+    provider.behaviors["/2"] = send(http_response(200, b"2" * 300_000))
+    client = http_client.HTTPClient({"apify": provider.url, "data.world": provider.url})
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(call, client, provider, "/1")
+        try:
+            assert is_parsing.wait(LONG)
+            request = Request("PATCH", f"{provider.url}/2", {})
+            assert client.send("data.world", request, TOKEN, Deadline.after(LONG)) == Response(200)
+            assert not first.done()
+        finally:
+            may_continue.set()
+        assert first.result() == Response(200)
+    client.close()
 
 
 # Platforms without poll()

@@ -14,13 +14,14 @@ import pytest
 import requests
 
 from deploy.local.cloud import ROOT
+from handlers.deadline import Deadline
 from handlers.delivery import http_client
 from handlers.delivery.http_client import (
     HTTPClient,
     NotSentError,
 )
-from handlers.providers.base import Response
-from tests.support.http_calls import LONG, CreateClient, call, port_of, wait_until
+from handlers.providers.base import Request, Response
+from tests.support.http_calls import LONG, TOKEN, CreateClient, call, port_of, wait_until
 from tests.support.misbehaving import (
     OK,
     Behavior,
@@ -306,6 +307,39 @@ def test_send_connections_reset_at_next_request_succeeds(
         responses = list(pool.map(lambda _: call(client, provider, body=body), range(16)))
     assert responses == [Response(200, {})] * 16
     assert provider.attempts["/x"] <= 2 * 16
+
+
+def send_single(client: HTTPClient, provider: MisbehavingProvider, path: str = "/x") -> Response:
+    """Send an update that must not be repeated."""
+    request = Request("PATCH", provider.url + path, {"a": 1})
+    return client.send("apify", request, TOKEN, Deadline.after(LONG), is_repeatable=False)
+
+
+def test_send_request_that_is_not_repeatable_uses_new_connection(
+    create_client: CreateClient, provider_of_each_kind: MisbehavingProvider
+) -> None:
+    provider = provider_of_each_kind
+    client = create_client(provider.url)
+    for count in range(1, 4):
+        assert send_single(client, provider) == Response(200, {})
+        assert len(provider.connections) == count
+    # Another request can use one of these connections.
+    call(client, provider)
+    assert len(provider.connections) == 3
+
+
+def test_send_request_that_is_not_repeatable_is_sent_once(
+    create_client: CreateClient, provider_of_each_kind: MisbehavingProvider
+) -> None:
+    """On an idle connection, libcurl would send the request again."""
+    provider = provider_of_each_kind
+    client = create_client(provider.url)
+    call(client, provider)
+    provider.behaviors["/single"] = lambda connection, _attempt, _stopped: reset(connection)
+    with pytest.raises(requests.ConnectionError) as raised:
+        send_single(client, provider, "/single")
+    assert not isinstance(raised.value, NotSentError)
+    assert provider.attempts["/single"] == 1
 
 
 @linux_only

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ import requests
 
 from deploy.local.cloud import Cloud
 from tests.support.canary import RECORDER
+from tests.support.hook_events import HOOK_SECRET
+from tests.support.hooks import call, hook, update, written
 from tests.support.misbehaving import OK, MisbehavingProvider
 from tests.support.raw_http import TIMEOUT, connect, is_complete, receive_until_closed
 from tests.support.relay import JSON_TYPE, Launch, Relay, assert_problem, in_variables, unique
@@ -64,8 +67,11 @@ def test_provider_that_hangs_occupies_only_its_slots(launch: Launch, provider: M
         waiting = [pool.submit(relay.post, create_event("hanging")) for _ in range(8)]
         try:
             gate.wait_for_requests(8)
-            for _ in range(5):
+            for _ in range(2):
+                started = time.monotonic()
                 response = relay.post(create_event("fine"))
+                # The function waits for a slot.
+                assert time.monotonic() - started >= 2
                 assert_problem(response, 503, "busy", retryable=True)
                 assert response.headers["Retry-After"] == "1"
                 assert relay.post(other).status_code == 200
@@ -76,6 +82,71 @@ def test_provider_that_hangs_occupies_only_its_slots(launch: Launch, provider: M
         assert [future.result().status_code for future in waiting] == [200] * 8
     # The slots are free again.
     assert relay.post(create_event("fine")).status_code == 200
+
+
+def test_events_over_the_limit_wait_for_a_slot(launch: Launch, provider: MisbehavingProvider) -> None:
+    """A healthy provider refuses none of a burst of events."""
+    hanging = provider.behaviors["/datasets/hanging"] = Gate()
+    relay = launch(
+        APIFY_BASE_URL=provider.url, THREADS="12", RELAY_PROVIDER_CONCURRENCY="2", RELAY_DEADLINE_SECONDS=LONG_DEADLINE
+    )
+    assert relay.post(create_event("fine")).status_code == 200
+    with ThreadPoolExecutor(10) as pool:
+        first = [pool.submit(relay.post, create_event("hanging")) for _ in range(2)]
+        try:
+            hanging.wait_for_requests(2)
+            waiting = [pool.submit(relay.post, create_event("fine")) for _ in range(8)]
+            time.sleep(0.5)
+            assert not any(future.done() for future in waiting)
+        finally:
+            hanging.open()
+        assert [future.result().status_code for future in (*first, *waiting)] == [200] * 10
+
+
+def test_event_waits_for_a_quarter_of_a_short_deadline(launch: Launch, provider: MisbehavingProvider) -> None:
+    hanging = provider.behaviors["/datasets/hanging"] = Gate()
+    relay = launch(APIFY_BASE_URL=provider.url, THREADS="4", RELAY_PROVIDER_CONCURRENCY="1", RELAY_DEADLINE_SECONDS="6")
+    assert relay.post(create_event("fine")).status_code == 200
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(relay.post, create_event("hanging"))
+        try:
+            hanging.wait_for_requests(1)
+            started = time.monotonic()
+            assert_problem(relay.post(create_event("fine")), 503, "busy", retryable=True)
+            assert time.monotonic() - started >= 1.4
+        finally:
+            hanging.open()
+
+
+def test_updates_of_an_event_get_their_slots_together(
+    launch: Launch, provider: MisbehavingProvider, tmp_path: Path
+) -> None:
+    hanging = provider.behaviors["/datasets/hanging"] = Gate()
+    others = [update("apify", f"fine{number}", {"generalAccess": "RESTRICTED"}) for number in range(2)]
+    relay = launch(
+        APIFY_BASE_URL=provider.url,
+        THREADS="4",
+        RELAY_PROVIDER_CONCURRENCY="2",
+        RELAY_DEADLINE_SECONDS=LONG_DEADLINE,
+        RELAY_CONFIG=written(tmp_path, {"two": hook(*others, update("data.world", "acme/fine", {"title": "x"}))}),
+        DATA_WORLD_BASE_URL=provider.url,
+        HOOK_SECRET=HOOK_SECRET,
+    )
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(relay.post, create_event("hanging"))
+        try:
+            hanging.wait_for_requests(1)
+            # One slot is free, but the event needs two.
+            response = call(relay, "two", {})
+            assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+            assert [result["status"] for result in response.json()["results"]] == [503] * 3
+            # None of the updates was carried out.
+            assert set(provider.requests) == {"/datasets/hanging"}
+        finally:
+            hanging.open()
+        assert waiting.result().status_code == 200
+    response = call(relay, "two", {})
+    assert [result["status"] for result in response.json()["results"]] == [200] * 3
 
 
 def test_provider_that_hangs_until_the_deadline_frees_its_slot(
@@ -134,9 +205,12 @@ def test_large_bodies_occupy_only_their_slots(launch: Launch, provider: Misbehav
             response = relay.post(large)
             assert_problem(response, 503, "busy", retryable=True)
             assert response.headers["Retry-After"] == "1"
-            # A body in chunks doesn't announce its length, so it may be large.
+            # A body in chunks doesn't announce its length. The size that arrives counts.
             headers = {"Content-Type": JSON_TYPE, **relay.bearer}
             chunked = requests.post(f"{relay.url}/", data=iter([b"{}"]), headers=headers, timeout=TIMEOUT)
+            assert_problem(chunked, 422, "invalid")
+            body = json.dumps(large).encode()
+            chunked = requests.post(f"{relay.url}/", data=iter([body]), headers=headers, timeout=TIMEOUT)
             assert_problem(chunked, 503, "busy", retryable=True)
             small = relay.post(relay.apify_event())
             assert small.status_code == 200

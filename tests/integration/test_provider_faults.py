@@ -6,19 +6,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from email.utils import formatdate
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
 from deploy.local.cloud import Cloud
+from tests.support.certificates import create_certificate, server_context
 from tests.support.misbehaving import (
     OK,
     Behavior,
     MisbehavingProvider,
+    full_backlog,
     http_response,
     reset,
     send,
@@ -227,9 +230,6 @@ TRANSIENT: dict[str, tuple[Behavior, int, str]] = {
     ),
     "broken chunk": (send_and_close(CHUNKED + b"5\r\n{}"), 502, "upstream-failed"),
     "missing last chunk": (send_and_close(CHUNKED + b"2\r\n{}\r\n"), 502, "upstream-failed"),
-    # libcurl reports a malformed chunk in the same way as a broken connection.
-    "malformed chunk length": (send_and_close(CHUNKED + b"zz\r\n"), 502, "upstream-failed"),
-    "malformed chunk end": (send_and_close(CHUNKED + b"2\r\n{}xx0\r\n\r\n"), 502, "upstream-failed"),
 }
 
 
@@ -376,6 +376,12 @@ PERMANENT: dict[str, tuple[Behavior, int, str, bool]] = {
     "header without colon": not_http(b"HTTP/1.1 200 OK\r\nbroken\r\nContent-Length: 2\r\n\r\n{}"),
     "NUL in a header": not_http(b"HTTP/1.1 200 OK\r\nX: \0\r\nContent-Length: 2\r\n\r\n{}"),
     "unknown framing": not_http(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: x\r\n\r\n{}"),
+    "unexpected 101": not_http(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"),
+    "malformed chunk length": not_http(CHUNKED + b"zz\r\n"),
+    "malformed chunk end": not_http(CHUNKED + b"2\r\n{}xx0\r\n\r\n"),
+    "huge chunk": not_http(CHUNKED + b"fffffffffffffffff\r\n{}"),
+    "malformed chunk of an error": not_http(CHUNKED.replace(b"200 OK", b"500 Down") + b"zz\r\n"),
+    "two lengths of an error": not_http(b"HTTP/1.1 500 Down\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}"),
 }
 
 
@@ -414,6 +420,15 @@ UNUSUAL = {
     "length and chunks": send(
         b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
     ),
+    "length twice": send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\n{}"),
+    "list of equal lengths": send(b"HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\n{}"),
+    "chunks twice": send(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+    ),
+    "chunk with an extension, and a trailer": send(CHUNKED + b"2;a=b\r\n{}\r\n0\r\nX: y\r\n\r\n"),
+    "header without a name": send(http_response(200, b"{}", ": x")),
+    "version in lowercase": send(b"http/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"),
+    "byte order mark": send(http_response(200, b"\xef\xbb\xbf{}")),
     "interim responses": send(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n" + OK),
     "surplus bytes": send(OK + b"surplus"),
     "gzip": send(http_response(200, gzip.compress(b"{}"), "Content-Encoding: gzip")),
@@ -433,6 +448,127 @@ def test_provider_status_without_content_ignores_the_body(
     outcome = send_event(patient, provider, send(http_response(status, b"" if status == 205 else b"{}")))
     assert (outcome.response.status_code, outcome.response.content, outcome.requests) == (status, b"", 1)
     assert_healthy(patient)
+
+
+# Updates that must not be repeated
+
+
+def post_event(dataset: str) -> dict[str, Any]:
+    """Return an event that makes data.world send a POST request to a third party."""
+    source = {"url": "https://example.com/export", "method": "POST"}
+    return {
+        "provider": "data.world",
+        "dataset": f"acme/{dataset}",
+        "update": {"files": [{"name": "a.csv", "source": source}]},
+    }
+
+
+UNKNOWN_OUTCOMES: dict[str, Behavior] = {
+    **{name: behave for name, (behave, _, _) in TRANSIENT.items() if "429" not in name and "Retry-After" not in name},
+    "status 503 with a wait": send(http_response(503, b"{}", "Retry-After: 1")),
+    "no response": hang,
+    "page": send(http_response(200, b"<html>It works!</html>")),
+    "another protocol": send(b"SSH-2.0-OpenSSH_9.2\r\n"),
+}
+
+
+@pytest.fixture(scope="module")
+def data_world(
+    cloud: Cloud, settings: dict[str, str], provider: MisbehavingProvider, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Relay]:
+    """Run a function whose data.world is `provider`."""
+    changes = {"DATA_WORLD_BASE_URL": provider.url, "RELAY_DEADLINE_SECONDS": str(DEADLINE)}
+    with running(cloud, {**settings, **changes}, tmp_path_factory.mktemp("data-world")) as started:
+        yield started
+
+
+@pytest.mark.parametrize("fault", UNKNOWN_OUTCOMES)
+def test_post_update_with_unknown_outcome_is_sent_once(
+    data_world: Relay, provider: MisbehavingProvider, fault: str
+) -> None:
+    # This event leaves an idle connection, on which libcurl would repeat a request.
+    fine = {"provider": "data.world", "dataset": "acme/healthy", "update": {"title": "x"}}
+    assert data_world.post(fine).status_code == 200
+    dataset = unique("x")
+    path = f"/datasets/acme/{dataset}"
+    provider.behaviors[path] = UNKNOWN_OUTCOMES[fault]
+    response = data_world.post(post_event(dataset))
+    problem = assert_problem(response, 502, "upstream-outcome-unknown", retryable=False)
+    assert "Retry-After" not in response.headers
+    assert "Check the result of the action" in problem["detail"]
+    assert provider.attempts[path] == 1
+
+
+def test_post_update_after_429_is_retried(data_world: Relay, provider: MisbehavingProvider) -> None:
+    dataset = unique("x")
+    path = f"/datasets/acme/{dataset}"
+    provider.behaviors[path] = send(http_response(429), OK)
+    assert data_world.post(post_event(dataset)).status_code == 200
+    assert provider.attempts[path] == 2
+
+
+# Outages
+
+
+def test_provider_outage_limits_the_calls_of_all_events(launch: Launch, cloud: Cloud) -> None:
+    provider = MisbehavingProvider(default=send(http_response(500))).start()
+    relay = launch(APIFY_BASE_URL=provider.url, RELAY_DEADLINE_SECONDS="2", THREADS="8", **in_variables(cloud))
+    assert relay.post(create_event("x")).status_code == 502
+    assert provider.request_count > 1
+    begin = time.monotonic()
+    with ThreadPoolExecutor(4) as pool:
+        while time.monotonic() - begin < 5.5:
+            list(pool.map(relay.post, [create_event("x")] * 4))
+        before = provider.request_count
+        statuses = list(pool.map(lambda _: relay.post(create_event("x")).status_code, range(40)))
+    assert statuses == [502] * 40
+    # The events before these can leave a part of a retry.
+    assert 40 <= provider.request_count - before <= 48
+    # A success ends the outage.
+    provider.default = send(OK)
+    assert relay.post(create_event("x")).status_code == 200
+    provider.behaviors["/datasets/y"] = send(http_response(500), http_response(500), OK)
+    assert relay.post(create_event("y")).status_code == 200
+    provider.stop()
+
+
+# The causes in the log
+
+
+def test_rejected_token_is_logged_with_its_setting(patient: Relay, provider: MisbehavingProvider) -> None:
+    provider.behaviors["/datasets/denied"] = send(http_response(403))
+    response = patient.post(create_event("denied"))
+    problem = assert_problem(response, 502, "upstream-denied")
+    assert "APIFY_TOKEN" not in problem["detail"]
+    message = patient.logged(response.headers["Relay-Delivery"])["message"]
+    assert "Apify returned 403. The token comes from APIFY_TOKEN. Check that the token is valid" in message
+
+
+@pytest.mark.parametrize(
+    ("base_url", "cause"),
+    [
+        ("https://no-such-host.invalid", "name not found"),
+        ("http://127.0.0.1:1", "connection refused"),
+        ("TLS", "certificate"),
+        ("full", "timeout"),
+    ],
+)
+def test_unreachable_provider_is_logged_with_the_cause(
+    launch: Launch, cloud: Cloud, tmp_path: Path, base_url: str, cause: str
+) -> None:
+    with ExitStack() as stack:
+        if base_url == "full":
+            base_url = f"http://127.0.0.1:{stack.enter_context(full_backlog())}"
+        elif base_url == "TLS":
+            untrusted = MisbehavingProvider(tls=server_context(create_certificate(tmp_path, "127.0.0.1"))).start()
+            stack.callback(untrusted.stop)
+            base_url = untrusted.url
+        relay = launch(APIFY_BASE_URL=base_url, RELAY_DEADLINE_SECONDS="2", **in_variables(cloud))
+        response = relay.post(create_event("x"))
+        assert_problem(response, 502, "upstream-unreachable", retryable=True)
+        message = relay.logged(response.headers["Relay-Delivery"])["message"]
+        assert cause in message
+        assert "127.0.0.1" not in message
 
 
 # Providers that are away

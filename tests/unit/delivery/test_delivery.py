@@ -1,6 +1,5 @@
 """Tests of a delivery, with a client that returns prepared outcomes."""
 
-import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -10,7 +9,8 @@ import requests
 
 from handlers.deadline import Deadline
 from handlers.delivery.delivery import Delivery, DeliveryContext
-from handlers.delivery.http_client import NotSentError
+from handlers.delivery.http_client import InvalidResponseError, NotSentError, ResponseTimeoutError
+from handlers.delivery.retry import RetryBudget
 from handlers.providers import PROVIDERS
 from handlers.providers.base import Request, Response
 from handlers.secret_store.store import SecretStore
@@ -30,13 +30,31 @@ class Client:
 
     outcomes: list[Response | requests.RequestException]
     sent: list[tuple[Request, str]] = field(default_factory=list)
+    #: For each request: whether the client may send the request twice.
+    repeatable: list[bool] = field(default_factory=list)
 
-    def send(self, _provider: str, request: Request, token: str, _deadline: Deadline) -> Response:
+    def send(
+        self, _provider: str, request: Request, token: str, _deadline: Deadline, *, is_repeatable: bool
+    ) -> Response:
         self.sent.append((request, token))
+        self.repeatable.append(is_repeatable)
         outcome = self.outcomes.pop(0)
         if isinstance(outcome, requests.RequestException):
             raise outcome
         return outcome
+
+
+@dataclass
+class Clock:
+    """The time of the retry budget, in seconds."""
+
+    now: float = 0.0
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Return a clock that stands still."""
+    return Clock()
 
 
 @pytest.fixture(autouse=True)
@@ -50,8 +68,9 @@ def create(
     *,
     tokens: Iterable[str] = (),
     environ: Mapping[str, str] | None = None,
+    clock: Clock | None = None,
 ) -> Delivery:
-    variables = {"APIFY_TOKEN": "env:A", "A": "token-CANARY", "RELAY_PROVIDER_CONCURRENCY": "1", **(environ or {})}
+    variables = {"APIFY_TOKEN": "env:A", "A": "token-CANARY", **(environ or {})}
     base_urls = {name: provider.base_url for name, provider in PROVIDERS.items()}
     remaining_tokens = iter(tokens)
     settings, _ = read_settings(variables, base_urls, ReferenceParser(variables), default_threads=4)
@@ -64,7 +83,7 @@ def create(
         PROVIDERS,
         SecretStore({"env": fetch}, settings.secret_ttl_seconds),
         cast(Any, client),
-        {name: threading.BoundedSemaphore(1) for name in PROVIDERS},
+        {name: RetryBudget(lambda: (clock or Clock()).now) for name in PROVIDERS},
     )
     return Delivery(update, Deadline.after(60), context)
 
@@ -138,14 +157,112 @@ def test_run_refused_token_that_has_not_changed_is_not_sent_again() -> None:
     assert (delivery.problem.name, len(client.sent)) == ("upstream-denied", 1)
 
 
-def test_run_full_bulkhead_sets_busy_problem() -> None:
-    delivery = create(Client([]))
-    bulkhead = delivery._context.bulkheads["apify"]
-    with bulkhead:
-        delivery.run()
+@pytest.mark.parametrize("status", [401, 403])
+def test_run_refused_token_notes_the_setting_for_the_log(status: int) -> None:
+    delivery = create(Client([Response(status)]))
+    delivery.run()
+    assert delivery.note is not None
+    assert delivery.note.startswith("The token comes from APIFY_TOKEN. Check that the token is valid")
     assert delivery.problem is not None
-    assert (delivery.problem.name, delivery.attempts) == ("busy", 0)
-    assert bulkhead.acquire(blocking=False)
+    assert delivery.problem.detail == f"Apify returned {status}."
+
+
+def test_run_other_problem_has_no_note() -> None:
+    delivery = create(Client([Response(406)]))
+    delivery.run()
+    assert (delivery.problem and delivery.problem.name, delivery.note) == ("upstream-denied", None)
+
+
+POST_UPDATE = Update(
+    "data.world",
+    "acme/products",
+    {"files": [{"name": "a.csv", "source": {"url": "https://example.com/run", "method": "POST"}}]},
+)
+DATA_WORLD_TOKEN = {"DATA_WORLD_TOKEN": "env:B", "B": "token-CANARY"}
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        *[Response(status, {}, 1) for status in (408, 500, 502, 503, 504, 599)],
+        Response(200, "<html>", defect="The body is not JSON."),
+        requests.exceptions.ConnectionError(),
+        requests.exceptions.ChunkedEncodingError(),
+        ResponseTimeoutError(None),
+        InvalidResponseError("isn't HTTP", None),
+    ],
+    ids=str,
+)
+def test_run_post_update_with_unknown_outcome_is_not_retried(outcome: Response | requests.RequestException) -> None:
+    client = Client([outcome])
+    delivery = create(client, POST_UPDATE, environ=DATA_WORLD_TOKEN)
+    delivery.run()
+    problem = delivery.problem
+    assert problem is not None
+    assert (problem.name, problem.status, problem.retryable) == ("upstream-outcome-unknown", 502, False)
+    assert (problem.headers, len(client.sent)) == ({}, 1)
+    # The transport must not send the request twice either.
+    assert client.repeatable == [False]
+
+
+@pytest.mark.parametrize("outcome", [Response(429), NotSentError("timeout")], ids=str)
+def test_run_post_update_that_was_not_carried_out_is_retried(outcome: Response | requests.RequestException) -> None:
+    client = Client([outcome, Response(200, {})])
+    delivery = create(client, POST_UPDATE, environ=DATA_WORLD_TOKEN)
+    delivery.run()
+    assert (delivery.response, delivery.attempts) == (Response(200, {}), 2)
+    assert client.repeatable == [False, False]
+
+
+def test_run_outage_limits_the_calls_of_all_events(clock: Clock) -> None:
+    client = Client([])
+    first = create(client, clock=clock)
+
+    def run_failing_event() -> int:
+        delivery = Delivery(RENAME, Deadline.after(60), first._context)
+        client.outcomes = [*[Response(500)] * 3, MISSING, MISSING]
+        delivery.run()
+        return delivery.attempts
+
+    # Before the outage, each event is retried. The 404 shows that the provider works.
+    assert [run_failing_event() for _ in range(3)] == [4] * 3
+
+    def run_event_in_outage() -> int:
+        delivery = Delivery(RENAME, Deadline.after(60), first._context)
+        client.outcomes = [Response(500)] * 9
+        before = len(client.sent)
+        delivery.run()
+        assert delivery.problem is not None
+        assert delivery.problem.name == "upstream-failed"
+        return len(client.sent) - before
+
+    first._context.retry_budgets["apify"].add_failure(0)
+    clock.now += 5
+    assert [run_event_in_outage() for _ in range(20)] == [1, 1, 1, 1, 2] * 4
+
+
+def test_run_outage_begins_during_the_wait_ends_the_retries(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client([Response(500)] * 3)
+    delivery = create(client, clock=clock)
+
+    def sleep(_seconds: float) -> None:
+        clock.now += 5
+
+    monkeypatch.setattr("handlers.delivery.delivery.time.sleep", sleep)
+    delivery.run()
+    assert (delivery.attempts, delivery.problem and delivery.problem.name) == (1, "upstream-failed")
+
+
+@pytest.mark.parametrize("outcome", [Response(200, DATASET), Response(400)])
+def test_run_provider_that_works_again_ends_the_outage(clock: Clock, outcome: Response) -> None:
+    client = Client([outcome])
+    delivery = create(client, clock=clock)
+    budget = delivery._context.retry_budgets["apify"]
+    budget.add_failure(0)
+    clock.now += 5
+    assert not budget.has_retry()
+    delivery.run()
+    assert budget.has_retry()
 
 
 def test_run_damaged_token_sets_problem_without_its_text() -> None:

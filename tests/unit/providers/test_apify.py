@@ -62,3 +62,7 @@ def test_confirms_requires_every_value_of_the_update() -> None:
         None,
     ]
     assert not any(APIFY.confirms(update, body) for body in others)
+
+
+def test_is_repeatable_is_true() -> None:
+    assert APIFY.is_repeatable(Update("apify", "jane~old", {"name": "new"}))

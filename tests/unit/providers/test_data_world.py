@@ -33,3 +33,23 @@ def test_confirmation_request_does_not_exist() -> None:
     update = Update("data.world", "acme/products", {"title": "x"})
     assert DATA_WORLD.confirmation_request("https://base", update) is None
     assert not DATA_WORLD.confirms(update, {"title": "x"})
+
+
+GET, POST = ({"url": "https://example.com/a.csv", "method": method} for method in ("GET", "POST"))
+
+
+@pytest.mark.parametrize(
+    ("body", "is_repeatable"),
+    [
+        ({"title": "x"}, True),
+        ({"files": None}, True),
+        ({"files": []}, True),
+        ({"files": [{"name": "a"}, {"name": "b", "source": {"url": "https://example.com/a.csv"}}]}, True),
+        ({"files": [{"name": "a", "source": GET}]}, True),
+        ({"properties": {"files": [{"source": POST}]}}, True),
+        ({"files": [{"name": "a", "source": POST}]}, False),
+        ({"files": [{"name": "a"}, {"name": "b", "source": GET}, {"name": "c", "source": POST}]}, False),
+    ],
+)
+def test_is_repeatable_is_false_for_a_source_with_post(body: Any, is_repeatable: bool) -> None:
+    assert DATA_WORLD.is_repeatable(Update("data.world", "acme/products", body)) is is_repeatable
