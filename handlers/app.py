@@ -4,7 +4,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TypeAlias
 
@@ -12,12 +12,12 @@ from flask import Request, Response
 
 from handlers import hooks, senders
 from handlers.deadline import Deadline
-from handlers.delivery.concurrent import run_all
+from handlers.delivery.concurrent import Bulkheads, preview_all, run_all
 from handlers.delivery.delivery import Delivery, DeliveryContext
 from handlers.hooks import Config, Hook, Ignored
 from handlers.hooks.templates.limits import Budget
 from handlers.inbound.request import CLOUD_EVENT, InboundRequest
-from handlers.inbound.request_log import RequestLog
+from handlers.inbound.request_log import RequestLog, joined_names
 from handlers.inbound.response import (
     empty_response,
     hook_status,
@@ -30,11 +30,12 @@ from handlers.inbound.response import (
 )
 from handlers.inbound.timeouts import ConnectionWatchdog
 from handlers.logs import LOGGER
+from handlers.redaction import mask
 from handlers.senders.authenticate import authenticate
 from handlers.senders.delivery_id import delivery_id, standard_id
 from handlers.senders.shared_secrets import SignedRequest
 from schemas import cloud_event
-from schemas.event import Update, printable_id, read_event
+from schemas.event import Update, printable_id, read_event, valid_reference
 from schemas.problem import (
     BusyError,
     InternalError,
@@ -43,10 +44,11 @@ from schemas.problem import (
     NotAllowedError,
     Problem,
     RelayError,
+    UnauthenticatedError,
     UnknownRouteError,
 )
 from schemas.secret_reference import SecretReference
-from schemas.strict_json import JSON, parse_object
+from schemas.strict_json import JSON, parse_object, parse_payload
 
 _READ_METHODS = ("GET", "HEAD")
 # A body takes eight times its size in memory while the function processes the event (measured). An instance has enough
@@ -67,6 +69,7 @@ class Relay:
         self._schemas = {name: provider.event_schema for name, provider in context.providers.items()}
         self._watchdog = ConnectionWatchdog(self._settings.deadline_seconds)
         self._large_bodies = threading.BoundedSemaphore(_MAX_LARGE_BODIES)
+        self._bulkheads = Bulkheads(context.providers, self._settings.provider_concurrency)
         # The endpoint and the allowed methods of each path. The paths have no trailing slash.
         self._routes: dict[str, tuple[Endpoint, tuple[str, ...]]] = {
             "": (self._native_event, ("POST",)),
@@ -85,13 +88,20 @@ class Relay:
         problem: Problem | None = None
         try:
             inbound.delivery_id = printable_id(standard_id(inbound.headers))
-            response = self._route(inbound)(inbound, log)
+            endpoint = self._route(inbound)
+            inbound.check_query()
+            response = endpoint(inbound, log)
         except RelayError as error:
             problem = error.problem
+            if isinstance(error, InvalidEventError):
+                log.dataset = log.dataset or error.dataset
+            if isinstance(error, UnauthenticatedError):
+                log.cause = error.cause
         except Exception as fault:
             log.fault, problem = fault, InternalError().problem
         if problem:
-            log.outcome = "failed" if problem.status >= 500 else "rejected"
+            # An operator can't correct a failure that an unauthenticated caller causes.
+            log.outcome = "failed" if problem.status >= 500 and log.is_authenticated else "rejected"
             response = problem_response(problem)
         inbound.delivery_id = inbound.delivery_id or str(uuid.uuid4())
         response.headers["Relay-Delivery"] = inbound.delivery_id
@@ -124,9 +134,15 @@ class Relay:
             inbound.check_content_encoding()
             inbound.check_json_media_type()
             self._authenticate(senders.NATIVE_SENDERS, self._settings.secrets, inbound, log, body, deadline)
-            update = self._read_native_event(inbound, parse_object(body))
+            payload = parse_object(body)
+            try:
+                update = self._read_native_event(inbound, payload)
+            except InvalidEventError:
+                event = payload if "provider" in payload else payload.get("data")
+                log.provider, log.dataset = valid_reference(event, self._schemas)
+                raise
+            log.add_updates([update])
             dry_run = inbound.is_dry_run()
-            log.provider, log.dataset = update.provider, update.dataset
             if not self._config.allows(update):
                 raise NotAllowedError(
                     f"relay.yaml does not allow native events to update {update.provider}:{update.dataset}. "
@@ -148,7 +164,9 @@ class Relay:
         _set_delivery_id(inbound, payload)
         if inbound.request.mimetype == CLOUD_EVENT:
             payload = cloud_event.from_structured(payload)
-        elif attributes := cloud_event.binary_attributes(inbound.headers):
+        elif cloud_event.is_envelope(payload):
+            raise cloud_event.wrong_media_type_error()
+        elif attributes := cloud_event.binary_attributes(inbound.text_headers):
             _set_delivery_id(inbound, attributes)
             payload = cloud_event.from_binary(attributes, payload)
         return read_event(payload, self._schemas)
@@ -162,14 +180,16 @@ class Relay:
             inbound.check_content_encoding()
             inbound.check_not_form()
             self._authenticate((sender,), hook.secrets, inbound, log, body, deadline)
-            payload = parse_object(body)
+            log.provider = joined_names(update.provider for update in hook.updates)
+            payload = parse_payload(body)
             inbound.delivery_id = delivery_id(sender, inbound.headers, payload) or inbound.delivery_id
             dry_run = inbound.is_dry_run()
             budget = Budget(self._settings.max_body_bytes, expired=deadline.has_passed)
-            result = hooks.evaluate(hook, inbound.headers, payload, self._schemas, budget)
+            result = hooks.evaluate(hook, inbound.text_headers, payload, self._schemas, budget, log.warnings.append)
             if isinstance(result, Ignored):
                 log.outcome, log.message, log.is_warning = "ignored", result.reason, result.is_warning
                 return json_response(200, {"ignored": result.reason})
+            log.add_updates(result)
             self._check_tokens(result)
             deliveries = self._deliver(result, deadline, log, dry_run=dry_run)
         problems = [delivery.problem for delivery in deliveries if delivery.problem]
@@ -183,7 +203,7 @@ class Relay:
         Raises:
             InvalidEventError: An update has no token.
         """
-        messages = {position: self._context.missing_token_message(update) for position, update in enumerate(updates)}
+        messages = {update.position: self._context.missing_token_message(update) for update in updates}
         errors = {f"updates.{position}.provider": [message] for position, message in messages.items() if message}
         if errors:
             raise InvalidEventError("An update of the hook has no token.", errors=errors)
@@ -192,14 +212,18 @@ class Relay:
         self, updates: Sequence[Update], deadline: Deadline, log: RequestLog, *, dry_run: bool
     ) -> list[Delivery]:
         """Carry out the updates of an event, or preview them in a dry run, and return the redacted deliveries."""
+        masked = mask((self._context.providers[update.provider].update_schema, update.body) for update in updates)
         deliveries = [Delivery(update, deadline, self._context) for update in updates]
-        run_all(deliveries, self._settings.provider_concurrency, Delivery.preview if dry_run else Delivery.run)
-        redact(deliveries, deadline)
+        if dry_run:
+            preview_all(deliveries, self._settings.provider_concurrency)
+        else:
+            run_all(deliveries, self._bulkheads, deadline)
+        redact(deliveries, masked, deadline)
         log.dry_run = dry_run
         if any(delivery.problem for delivery in deliveries):
             log.outcome = "failed"
         else:
-            log.outcome = "ignored" if dry_run else "delivered"
+            log.outcome = "dry_run" if dry_run else "delivered"
         log.add(deliveries)
         return deliveries
 
@@ -207,24 +231,25 @@ class Relay:
     def _received(self, inbound: InboundRequest) -> Iterator[tuple[bytes, Deadline]]:
         """Provide the body of a request, and a deadline relative to the arrival of the body.
 
-        A large body occupies one of the instance's slots for large bodies until the end of the `with` statement.
+        A large body occupies one of the instance's slots for large bodies until the end of the `with` statement. A
+        request takes the slot once that much of its body has arrived: a caller that sends nothing occupies no slot.
 
         Raises:
             BusyError: All slots for large bodies are occupied.
             BodyTooLargeError, BodyTimeoutError, InvalidJSONError: The body can't be read.
         """
-        has_slot = inbound.may_be_large and self._large_bodies.acquire(blocking=False)
-        if inbound.may_be_large and not has_slot:
-            raise BusyError(
-                f"{_MAX_LARGE_BODIES} large bodies are in progress, which is the limit of this instance. "
-                "Send the event again later."
-            )
-        try:
-            body = inbound.read_body(self._settings.max_body_bytes, self._watchdog)
+        with ExitStack() as stack:
+
+            def occupy_slot() -> None:
+                if not self._large_bodies.acquire(blocking=False):
+                    raise BusyError(
+                        f"{_MAX_LARGE_BODIES} large bodies are in progress, which is the limit of this instance. "
+                        "Send the event again later."
+                    )
+                stack.callback(self._large_bodies.release)
+
+            body = inbound.read_body(self._settings.max_body_bytes, self._watchdog, occupy_slot)
             yield body, Deadline.after(self._settings.deadline_seconds)
-        finally:
-            if has_slot:
-                self._large_bodies.release()
 
     def _authenticate(
         self,
@@ -236,11 +261,13 @@ class Relay:
         deadline: Deadline,
     ) -> None:
         if self._settings.allow_unauthenticated:
+            log.is_authenticated = True
             return
         query = inbound.request.query_string.decode("latin-1")
         signed = SignedRequest(inbound.headers, query, body, time.time())
         secrets = self._context.secrets.iter_secrets(references, deadline)
-        log.sender = authenticate(expected, signed, secrets, LOGGER.error)
+        log.sender = authenticate(expected, signed, secrets, LOGGER.warning)
+        log.is_authenticated = True
 
 
 def _set_delivery_id(inbound: InboundRequest, attributes: dict[str, JSON]) -> None:

@@ -123,8 +123,12 @@ class UnauthenticatedError(RelayError):
 
     name, title, status = "unauthenticated", "Not authenticated", 401
 
-    def __init__(self, challenge: str) -> None:
-        """Create the error. `challenge` is the value of the `WWW-Authenticate` header."""
+    def __init__(self, challenge: str, cause: str = "") -> None:
+        """Create the error.
+
+        `challenge` is the value of the `WWW-Authenticate` header. `cause` is only for the log.
+        """
+        self.cause = cause
         super().__init__(
             "The request has no valid signature or secret. Send the signature or the secret that the endpoint expects.",
             headers={"WWW-Authenticate": challenge},
@@ -149,6 +153,12 @@ class MethodNotAllowedError(RelayError):
     name, title, status = "method-not-allowed", "Method not allowed", 405
 
 
+class QueryTooLongError(RelayError):
+    """The query of the URL is longer than 8 kB."""
+
+    name, title, status = "query-too-long", "The query is too long", 414
+
+
 class BodyTimeoutError(RelayError):
     """The body did not arrive within `RELAY_DEADLINE_SECONDS`."""
 
@@ -162,15 +172,26 @@ class BodyTooLargeError(RelayError):
 
 
 class UnsupportedMediaTypeError(RelayError):
-    """The headers declare a body that is not plain JSON."""
+    """The content type is not JSON."""
 
     name, title, status = "unsupported-media-type", "The content type is not JSON", 415
+
+
+class UnsupportedContentEncodingError(RelayError):
+    """The body has a content encoding, such as gzip."""
+
+    name, title, status = "unsupported-content-encoding", "The content encoding is not supported", 415
 
 
 class InvalidEventError(RelayError):
     """The event breaks a rule. `errors` lists each field with its rule."""
 
     name, title, status = "invalid", "The event breaks a rule", 422
+
+    def __init__(self, detail: str, *, errors: Errors | None = None, dataset: str | None = None) -> None:
+        """Create the error. `dataset` is the dataset of the event for the log, if that field is valid."""
+        super().__init__(detail, errors=errors)
+        self.dataset = dataset
 
 
 # Problems of the provider.
@@ -214,6 +235,12 @@ class UpstreamUnreachableError(RelayError):
     """The connection to the provider failed or broke."""
 
     name, title, status, retryable = "upstream-unreachable", "The provider is unreachable", 502, True
+
+
+class UpstreamOutcomeUnknownError(RelayError):
+    """The provider may have carried out the update, and a second update would repeat an action of the provider."""
+
+    name, title, status = "upstream-outcome-unknown", "The outcome of the update is unknown", 502
 
 
 class DeadlineExceededError(RelayError):

@@ -142,7 +142,10 @@ class _LogLevel(fields.Field[str]):
 
 
 class _BaseURL(fields.Field[str]):
-    """A field for an https URL, or an http URL of a loopback host, without userinfo, query, and fragment."""
+    """A field for an https URL, or an http URL of a loopback host, without userinfo, query, and fragment.
+
+    The scheme and the host of the loaded URL are lowercase (RFC 3986, 6.2.2.1).
+    """
 
     RULE: ClassVar[str] = "Must be an https URL, or an http URL of a loopback host, without user, query, and fragment."
 
@@ -156,7 +159,7 @@ class _BaseURL(fields.Field[str]):
         is_secure = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host or ""))
         if not (is_plain and host and is_secure):
             raise ValidationError(self.RULE)
-        return value.rstrip("/")
+        return f"{parts.scheme}://{parts.netloc.lower()}{parts.path}".rstrip("/")
 
 
 class _LoopbackAddress(fields.Field[str]):

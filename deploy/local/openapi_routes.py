@@ -78,13 +78,14 @@ _SIGNATURE: dict[str, list[str]] = {name: [] for name in _STANDARD_HEADERS}
 _EVENT_SECURITY: list[dict[str, list[str]]] = [{"bearer": []}, _SIGNATURE]
 _HOOK_SECURITY = [_SIGNATURE, *({name: []} for name in SECURITY_SCHEMES if name not in _STANDARD_HEADERS)]
 
-_ALWAYS = (problem.MethodNotAllowedError, problem.InternalError)
+_ALWAYS = (problem.MethodNotAllowedError, problem.QueryTooLongError, problem.InternalError)
 _REQUEST = (
     problem.BodyTimeoutError,
     problem.InvalidJSONError,
     problem.UnauthenticatedError,
     problem.BodyTooLargeError,
     problem.UnsupportedMediaTypeError,
+    problem.UnsupportedContentEncodingError,
     problem.InvalidEventError,
 )
 _SECRETS = (problem.SecretUnusableError, problem.SecretUnreachableError, problem.DeadlineExceededError)
@@ -95,6 +96,7 @@ _CALL = (
     problem.UpstreamFailedError,
     problem.UpstreamRedirectedError,
     problem.UpstreamUnreachableError,
+    problem.UpstreamOutcomeUnknownError,
     problem.BusyError,
 )
 

@@ -1,5 +1,7 @@
 """The HTTP request of a caller: its headers, its body, its media type, and its query."""
 
+from collections.abc import Callable, Mapping
+
 from flask import Request
 
 from handlers.inbound.timeouts import ConnectionWatchdog, connection_of
@@ -9,6 +11,9 @@ from schemas.problem import (
     BodyTooLargeError,
     InvalidEventError,
     InvalidJSONError,
+    QueryTooLongError,
+    RelayError,
+    UnsupportedContentEncodingError,
     UnsupportedMediaTypeError,
 )
 
@@ -17,6 +22,8 @@ CLOUD_EVENT = "application/cloudevents+json"
 
 # The size up to which a body needs little memory, in bytes.
 _SMALL_BODY = 64 * 1024
+# In bytes. The query has only the parameters of the function and the secret of a sender.
+_MAX_QUERY = 8 * 1024
 # The limits on reading a body that no route needs, in seconds and in bytes.
 _DRAIN_SECONDS = 1.0
 _MAX_DRAINED = 1_000_000
@@ -38,7 +45,8 @@ class InboundRequest:
         self.body_size = 0
         self.delivery_id: str | None = None
         self._is_chunked = "transfer-encoding" in self.headers
-        self._reading_started = False
+        self._received = 0
+        self._can_drain = True
         self._is_read = not (self.content_length or self._is_chunked)
 
     @property
@@ -48,41 +56,68 @@ class InboundRequest:
         return path
 
     @property
-    def may_be_large(self) -> bool:
-        """True if the body has more than 64 kB, or if the request doesn't state the length of the body."""
-        return (self.content_length or 0) > _SMALL_BODY or self._is_chunked
+    def text_headers(self) -> dict[str, str]:
+        """The headers by lowercase name, for every use except the verification of a signature."""
+        return decode_headers(self.headers)
 
-    def read_body(self, limit: int, watchdog: ConnectionWatchdog) -> bytes:
+    def check_query(self) -> None:
+        """Reject a long query, before anything parses the query.
+
+        Raises:
+            QueryTooLongError: The query is too long.
+        """
+        if len(self.request.query_string) > _MAX_QUERY:
+            raise QueryTooLongError(
+                f"The query must have at most {_MAX_QUERY} bytes. Send the event in the body of the request."
+            )
+
+    def read_body(self, limit: int, watchdog: ConnectionWatchdog, on_large: Callable[[], None]) -> bytes:
         """Return the body, which may have at most `limit` bytes.
+
+        Call `on_large` once more than 64 kB of the body have arrived. An exception of `on_large` ends the reading.
 
         Raises:
             BodyTooLargeError: The body is larger. The function doesn't read the rest.
             BodyTimeoutError: The body doesn't arrive within the time limit of `watchdog`.
             InvalidJSONError: The body ends early.
         """
-        request, length = self.request, self.content_length
+        length = self.content_length
         if (length or 0) > limit:
             raise _too_large(limit)
-        self._reading_started = True
-        # Werkzeug silently stops reading a chunked body at this size. One more byte shows that the body is too large.
-        request.max_content_length = limit + 1
+        self._can_drain = False
         try:
-            with watchdog.reading(connection_of(request)):
-                body = request.get_data()
+            with watchdog.reading(connection_of(self.request)):
+                body = self._read(limit, on_large)
         except TimeoutError:
             raise BodyTimeoutError("The body did not arrive in time (RELAY_DEADLINE_SECONDS).") from None
+        except RelayError:
+            raise
         except Exception:
             # Each server raises its own exceptions for a broken connection and for a malformed chunk.
             raise InvalidJSONError("The body could not be read to its end.") from None
-        if len(body) > limit:
-            raise _too_large(limit)
         self._is_read, self.body_size = True, len(body)
         if length not in (None, len(body)):
             raise InvalidJSONError("The body is shorter than its Content-Length.")
         return body
 
+    def _read(self, limit: int, on_large: Callable[[], None]) -> bytes:
+        stream = self.request.stream
+        body = bytearray()
+        is_large = False
+        # A server waits for the whole size that the function asks for.
+        while chunk := stream.read(_SMALL_BODY if is_large else _SMALL_BODY + 1 - len(body)):
+            body += chunk
+            if len(body) > limit:
+                raise _too_large(limit)
+            if len(body) > _SMALL_BODY and not is_large:
+                is_large = True
+                self._received, self._can_drain = len(body), True
+                on_large()
+                self._can_drain = False
+        return bytes(body)
+
     def drain(self, watchdog: ConnectionWatchdog) -> bool:
-        """Read a body that no route needed, and return True if the connection can continue.
+        """Read the rest of a body that no route needed, and return True if the connection can continue.
 
         An unread body would become the beginning of the connection's next request. The function can only close such a
         connection, without an announcement: gunicorn ignores a `Connection` header of an application. A client that
@@ -91,27 +126,29 @@ class InboundRequest:
         length = self.content_length or 0
         if self._is_read:
             return True
-        if self._reading_started or length > _MAX_DRAINED:
+        if not self._can_drain or length > _MAX_DRAINED:
             return False
-        self.request.max_content_length = _MAX_DRAINED + 1
-        size = 0
+        size = self._received
         try:
             with watchdog.reading(connection_of(self.request), _DRAIN_SECONDS):
-                while chunk := self.request.stream.read(_SMALL_BODY):
+                while size <= _MAX_DRAINED and (chunk := self.request.stream.read(_SMALL_BODY)):
                     size += len(chunk)
         except Exception:
             return False
         return size <= _MAX_DRAINED if self._is_chunked else size == length
 
     def check_content_encoding(self) -> None:
-        """Reject a compressed body.
+        """Reject a compressed body. The coding `identity` stands for no compression (RFC 9110, 12.5.3).
 
         Raises:
-            UnsupportedMediaTypeError: The request has a `Content-Encoding` header.
+            UnsupportedContentEncodingError: The request has a `Content-Encoding` header with another coding.
         """
-        if "content-encoding" in self.headers:
-            raise UnsupportedMediaTypeError(
-                "The function accepts no Content-Encoding. Send the body without compression."
+        codings = {
+            coding.strip(" \t").lower() for coding in self.headers.get("content-encoding", "identity").split(",")
+        }
+        if codings != {"identity"}:
+            raise UnsupportedContentEncodingError(
+                "The function accepts no Content-Encoding except identity. Send the body without compression."
             )
 
     def check_json_media_type(self) -> None:
@@ -173,3 +210,18 @@ def read_headers(request: Request) -> dict[str, str]:
         if environ.get(name):
             headers[name.replace("_", "-").lower()] = environ[name]
     return headers
+
+
+def decode_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return `headers` with each value read as UTF-8, or as Latin-1 if the value isn't valid UTF-8.
+
+    A server decodes every value as Latin-1 (PEP 3333), although many senders send UTF-8.
+    """
+    return {name: value if value.isascii() else _decode(value) for name, value in headers.items()}
+
+
+def _decode(value: str) -> str:
+    try:
+        return value.encode("latin-1").decode()
+    except ValueError:
+        return value

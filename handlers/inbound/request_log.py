@@ -9,12 +9,13 @@ from typing import Any
 from handlers import logs
 from handlers.delivery.delivery import Delivery
 from handlers.inbound.request import InboundRequest
+from schemas.event import Update
 from schemas.problem import Problem
 
 # In characters. The limit keeps a log line readable if a sender chooses a long value.
 _MAX_TEXT_LENGTH = 256
-# A query, whose question mark can be percent-encoded any number of times.
-_QUERY = re.compile(r"(?:\?|%(?:25)*3[fF]).*", re.DOTALL)
+# The largest integer that Cloud Logging accepts.
+_MAX_INTEGER = 2**63 - 1
 # https://www.w3.org/TR/trace-context/#traceparent-header
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
 # https://cloud.google.com/trace/docs/trace-context#legacy-http-header
@@ -31,10 +32,16 @@ class RequestLog:
         self.provider: str | None = None
         self.dataset: str | None = None
         self.outcome: str | None = None
+        #: True once the caller is authenticated, or needs no authentication.
+        self.is_authenticated = False
         self.dry_run = False
+        #: The reason why the caller isn't authenticated, which the response doesn't have.
+        self.cause: str | None = None
         #: The message of the line, in place of the outcome.
         self.message: str | None = None
         self.is_warning = False
+        #: The warnings about the conditions inside the hook.
+        self.warnings: list[str] = []
         #: An unforeseen exception, whose stack the line contains.
         self.fault: Exception | None = None
         self._inbound = inbound
@@ -42,11 +49,15 @@ class RequestLog:
         self._deliveries: Sequence[Delivery] = ()
         self._started = time.monotonic()
 
+    def add_updates(self, updates: Sequence[Update]) -> None:
+        """Add the valid updates of the request."""
+        self.provider = joined_names(update.provider for update in updates)
+        self.dataset = updates[0].dataset if len(updates) == 1 else None
+
     def add(self, deliveries: Sequence[Delivery]) -> None:
         """Add the deliveries of the request, after their redaction."""
         self._deliveries = deliveries
-        self.provider = _joined(delivery.update.provider for delivery in deliveries)
-        self.dataset = deliveries[0].update.dataset if len(deliveries) == 1 else None
+        self.add_updates([delivery.update for delivery in deliveries])
         self.fault = next((delivery.fault for delivery in deliveries if delivery.fault), None)
 
     def write(self, status: int, problem: Problem | None) -> None:
@@ -57,7 +68,7 @@ class RequestLog:
         seconds = time.monotonic() - self._started
         request = self._inbound.request
         # The query can contain a secret, even if its question mark was encoded and so became a part of the path.
-        path = _QUERY.sub("", request.path)[:_MAX_TEXT_LENGTH]
+        path = logs.without_query(request.path)[:_MAX_TEXT_LENGTH]
         if problem is None and len(self._deliveries) == 1:
             problem = self._deliveries[0].problem
         problems = [delivery.problem.name for delivery in self._deliveries if delivery.problem]
@@ -69,27 +80,32 @@ class RequestLog:
             "dataset": self.dataset and self.dataset[:_MAX_TEXT_LENGTH],
             "outcome": self.outcome,
             # A label of the alerts. For several updates, the label contains the name of each problem.
-            "problem": problem.name if problem else _joined(problems),
+            "problem": problem.name if problem else joined_names(problems),
             "status": status,
             "upstream_status": self._deliveries[0].upstream_status if len(self._deliveries) == 1 else None,
             "attempts": max((delivery.attempts for delivery in self._deliveries), default=0) or None,
             "duration_ms": round(seconds * 1000, 1),
             "updates": [_update_fields(item) for item in self._deliveries] if len(self._deliveries) > 1 else None,
+            "cause": self.cause,
             "dry_run": self.dry_run or None,
             "errors": problem and problem.errors,
+            "warnings": self.warnings or None,
             "httpRequest": {
                 "requestMethod": request.method,
                 "requestUrl": path,
-                "requestSize": str(self._inbound.body_size or self._inbound.content_length or 0),
+                # A caller can declare any length, which the function rejects without reading the body.
+                "requestSize": str(min(self._inbound.body_size or self._inbound.content_length or 0, _MAX_INTEGER)),
                 "status": status,
                 "latency": f"{seconds:.6f}s",
             },
             **trace_fields(self._inbound.headers, self._project),
         }
         message = self.message or (problem.detail if problem else None)
+        if len(self._deliveries) == 1 and self._deliveries[0].note:
+            message = f"{message} {self._deliveries[0].note}"
         message = message or ("dry run" if self.dry_run else self.outcome or "done")
         logs.write(
-            max(_level(status), logging.WARNING if self.is_warning else logging.INFO),
+            max(_level(status, self.outcome), logging.WARNING if self.is_warning or self.warnings else logging.INFO),
             f"{request.method} {path}: {message}",
             _without_none(fields),
             self.fault,
@@ -107,6 +123,7 @@ def _update_fields(delivery: Delivery) -> dict[str, Any]:
             "attempts": delivery.attempts or None,
             "problem": problem and problem.name,
             "detail": problem and problem.detail[:_MAX_TEXT_LENGTH],
+            "note": delivery.note,
         }
     )
 
@@ -115,15 +132,15 @@ def _without_none(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _joined(names: Iterable[str]) -> str | None:
+def joined_names(names: Iterable[str]) -> str | None:
     """Return the distinct names as one value of a metric's label, such as `apify+data.world`."""
     return "+".join(sorted(set(names))) or None
 
 
-def _level(status: int) -> int:
+def _level(status: int, outcome: str | None) -> int:
     if status < 400:
         return logging.INFO
-    return logging.WARNING if status < 500 else logging.ERROR
+    return logging.WARNING if status < 500 or outcome == "rejected" else logging.ERROR
 
 
 def trace_fields(headers: Mapping[str, str], project: str | None) -> dict[str, Any]:

@@ -62,6 +62,8 @@ class Log:
         self.add("rejected", relay, native_event(self.other, {"names": "x"}))
         self.add("upstream-rejected", relay, native_event("xxxxx", {"name": "a"}))
         self.add("unauthenticated", relay, {}, Authorization="Bearer x")
+        # The function can't verify the credential of any caller.
+        self.add("own-secret", relay, {}, path="/hooks/own-secret")
 
     def hooks(self) -> dict[str, Any]:
         """Return hooks that fail in different ways, and the hook `both`, one of whose two updates succeeds."""
@@ -73,6 +75,7 @@ class Log:
         two = update("data.world", "acme/nothing", {"title": "x"})
         return {
             "both": hook(one, two, secret="relay-secret"),
+            "own-secret": hook(one, secret="missing"),
             **{
                 name: hook(update("apify", self.other, restricted, token=name), secret="relay-secret")
                 for name in ("denied", "missing", "unreachable")

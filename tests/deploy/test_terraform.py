@@ -15,6 +15,7 @@ import yaml
 
 from deploy.local.cloud import ROOT
 from handlers.hooks import ConfigError
+from handlers.hooks.config import Positions
 from schemas.problem import RelayError
 from schemas.settings import SettingsError
 from tests.support.markdown import blocks_named
@@ -321,7 +322,7 @@ def test_alerts_use_the_filters_of_the_runbook(everything: Plan) -> None:
     wanted = [f'({query} AND NOT jsonPayload.outcome="rejected")' for query in queries]
     filters = json.dumps([resource["values"] for resource in resources(everything)])
     assert not {query for query in wanted if json.dumps(query)[1:-1] not in filters}
-    assert filters.count("jsonPayload.problem=~") == filters.count('AND NOT jsonPayload.outcome=\\\"rejected\\\"')
+    assert filters.count("jsonPayload.problem=~") == filters.count('AND NOT jsonPayload.outcome=\\"rejected\\"')
 
 
 def test_request_log_exclusion_equals_that_of_deploy_sh(everything: Plan) -> None:
@@ -403,7 +404,7 @@ def test_alert_filter_matches_the_message_of_a_failed_start(everything: Plan) ->
     alerts = resources(everything, "google_monitoring_alert_policy")
     (alert,) = (alert for alert in alerts if alert["name"] == "faults")
     (phrase,) = re.findall(r'textPayload:"([^"]+)"', json.dumps(alert["values"]).replace('\\"', '"'))
-    for error in (SettingsError({"THREADS": ["x"]}), ConfigError("relay.yaml", {"hooks": ["x"]})):
+    for error in (SettingsError({"THREADS": ["x"]}), ConfigError(Positions("relay.yaml"), {"hooks": ["x"]})):
         assert str(error).splitlines()[0].startswith(phrase)
 
 

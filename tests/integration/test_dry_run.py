@@ -37,7 +37,7 @@ def test_dry_run_shows_the_request_without_credentials(relay: Relay) -> None:
         assert credential not in response.text
     assert relay.cloud.data_world.seen(f"/datasets/{dataset}") == []
     entry = relay.logged(response.headers["Relay-Delivery"])
-    assert (entry["outcome"], entry["dry_run"], entry["message"]) == ("ignored", True, "POST /: dry run")
+    assert (entry["outcome"], entry["dry_run"], entry["message"]) == ("dry_run", True, "POST /: dry run")
 
 
 def test_dry_run_false_sends_the_update(relay: Relay) -> None:

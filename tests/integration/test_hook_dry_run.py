@@ -46,7 +46,7 @@ def test_dry_run_shows_each_request(relay: Relay) -> None:
     assert data_world["token"].endswith("/secrets/data-world-token/versions/1")
     assert apify_access(relay, payload) is None
     entry = relay.logged(response.headers["Relay-Delivery"])
-    assert (entry["outcome"], entry["dry_run"], entry["message"]) == ("ignored", True, "POST /hooks/both: dry run")
+    assert (entry["outcome"], entry["dry_run"], entry["message"]) == ("dry_run", True, "POST /hooks/both: dry run")
 
 
 def test_dry_run_misspelled_name_sends_nothing(relay: Relay) -> None:

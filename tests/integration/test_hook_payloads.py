@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +16,8 @@ from tests.support.hook_events import (
     create_payload,
     running_with_hooks,
 )
-from tests.support.hooks import call, hook, update
-from tests.support.relay import Relay, assert_problem
+from tests.support.hooks import call, hook, update, written
+from tests.support.relay import Launch, Relay, assert_problem
 
 BEARER = {"Authorization": f"Bearer {HOOK_SECRET}"}
 
@@ -325,3 +326,19 @@ def test_log_line_of_a_huge_reference_stays_short(relay: Relay) -> None:
     response = call(relay, "both", create_payload(relay, record="acme/" + "a" * 300_000))
     assert response.status_code == 502
     assert len(json.dumps(relay.logged(response.headers["Relay-Delivery"]))) < 4_000
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [("Größe 💶".encode(), "Größe 💶"), ("Größe".encode("latin-1"), "Größe"), (b"plain", "plain")],
+)
+def test_header_is_read_as_utf_8_and_otherwise_as_latin_1(
+    launch: Launch, tmp_path: Path, sent: bytes, expected: str
+) -> None:
+    title = "{{ headers['x-title'] }}, {{ headers['x-run'] | default('none') }}"
+    hooks = {"build": hook(update("data.world", "acme/products", {"title": title}))}
+    relay = launch(RELAY_CONFIG=written(tmp_path, hooks), HOOK_SECRET="CANARY-hook-secret")
+    # The server drops a header whose name contains an underscore.
+    headers: dict[str, Any] = {"X-Title": sent, "X_Run": "77"}
+    preview = call(relay, "build", {}, headers=headers, query="dry_run=true").json()
+    assert preview["results"][0]["request"]["body"] == {"title": f"{expected}, none"}

@@ -1,10 +1,13 @@
 """Tests of request bodies: their size, their framing, their media type, and their JSON."""
 
 import json
+import select
 import socket
+from contextlib import ExitStack
 
 import pytest
 
+from tests.support.http_calls import wait_until
 from tests.support.raw_http import connect, exchange, receive_until_closed
 from tests.support.relay import JSON_TYPE, Launch, Relay, assert_problem
 
@@ -89,13 +92,54 @@ def test_body_with_a_malformed_chunk_is_invalid(relay: Relay) -> None:
         {"Content-Type": "application/x-www-form-urlencoded"},
         {"Content-Type": "text/json"},
         {"Content-Type": "application/jsonp"},
-        {"Content-Type": JSON_TYPE, "Content-Encoding": "gzip"},
-        {"Content-Type": JSON_TYPE, "Content-Encoding": "identity"},
     ],
 )
 def test_body_of_another_media_type_is_rejected(relay: Relay, headers: dict[str, str]) -> None:
     body = json.dumps(relay.apify_event())
     assert_problem(relay.send(body, headers={**relay.bearer, **headers}), 415, "unsupported-media-type")
+
+
+@pytest.mark.parametrize("media_type", [JSON_TYPE, "text/plain"])
+def test_body_with_a_content_encoding_is_rejected(relay: Relay, media_type: str) -> None:
+    headers = {**relay.bearer, "Content-Type": media_type, "Content-Encoding": "gzip"}
+    problem = assert_problem(
+        relay.send(json.dumps(relay.apify_event()), headers=headers), 415, "unsupported-content-encoding"
+    )
+    assert problem["title"] == "The content encoding is not supported"
+
+
+@pytest.mark.parametrize("encoding", ["identity", "Identity", "identity, identity"])
+def test_body_with_the_encoding_identity_is_accepted(relay: Relay, encoding: str) -> None:
+    assert relay.post(relay.apify_event(), headers={"Content-Encoding": encoding}).status_code == 200
+
+
+@pytest.mark.parametrize("line", ["Transfer-Encoding: chunked", "Content-Length: 1000000"])
+def test_body_that_does_not_arrive_occupies_no_place_of_a_large_body(launch: Launch, line: str) -> None:
+    relay = launch(THREADS="48", RELAY_DEADLINE_SECONDS="60")
+    large = relay.apify_event()
+    body = json.dumps(large).encode().ljust(100_000)
+    # The beginning of a body, which is small as far as it has arrived.
+    beginning = b"ffff\r\n" + b" " * 0xFFFF if "chunked" in line else b" " * 65_536
+    with ExitStack() as stack:
+        unfinished = [stack.enter_context(connect(relay)) for _ in range(36)]
+        for connection in unfinished:
+            connection.sendall(f"POST / HTTP/1.1\r\nHost: x\r\n{line}\r\n\r\n".encode() + beginning)
+        headers = {"Content-Type": JSON_TYPE, **relay.bearer}
+        assert relay.send(body, headers=headers).status_code == 200
+        # A little more makes each of the bodies large. gunicorn reads at least 1024 bytes at once.
+        for connection in unfinished:
+            connection.sendall((b"\r\n800\r\n" if "chunked" in line else b"") + b" " * 2048)
+        # The others have a place.
+        wait_until(lambda: len(select.select(unfinished, [], [], 0)[0]) == 4)
+        response = relay.send(body, headers=headers)
+        assert_problem(response, 503, "busy", retryable=True)
+        # The function refuses the body before it knows the caller.
+        entry = relay.logged(response.headers["Relay-Delivery"])
+        assert (entry["outcome"], entry["severity"], entry["problem"]) == ("rejected", "WARNING", "busy")
+    # The callers have gone, and so the places are free.
+    wait_until(lambda: relay.send(body, headers=headers).status_code == 200)
+    lines = [json.loads(line) for line in relay.log_text().splitlines()]
+    assert {line["severity"] for line in lines} == {"INFO", "WARNING"}
 
 
 @pytest.mark.parametrize(

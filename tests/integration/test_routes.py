@@ -1,9 +1,12 @@
 """Tests of the routes, and of the order of the checks."""
 
 import json
+from pathlib import Path
 
 import pytest
 
+from tests.support.canary import secret
+from tests.support.hooks import hook, update, written
 from tests.support.raw_http import connect, is_complete, receive_until_closed
 from tests.support.relay import JSON_TYPE, Launch, Relay, assert_problem
 
@@ -72,14 +75,32 @@ def test_wrong_method_names_the_allowed_methods(relay: Relay, method: str, path:
 
 def test_request_with_several_mistakes_gets_the_first_problem(launch: Launch) -> None:
     relay = launch(RELAY_MAX_BODY_BYTES="1000")
-    large, text = b"x" * 1001, {"Content-Type": "text/plain"}
+    large, text, long = b"x" * 1001, {"Content-Type": "text/plain"}, f"?{'x' * 9000}"
     wrong = {"Content-Type": JSON_TYPE, "Authorization": "Bearer no"}
     right = {"Content-Type": JSON_TYPE, **relay.bearer}
     event = json.dumps({"provider": "apify", "dataset": "", "update": {}})
-    assert relay.send(large, path="/x", headers=text).status_code == 404
-    assert relay.send(large, method="PUT", headers=text).status_code == 405
+    assert relay.send(large, path=f"/x{long}", headers=text).status_code == 404
+    assert relay.send(large, path=f"/{long}", method="PUT", headers=text).status_code == 405
+    assert relay.send(large, path=f"/{long}", headers=text).status_code == 414
     assert relay.send(large, headers=text).status_code == 413
     assert relay.send(b"not json", headers=text).status_code == 415
     assert relay.send(b"not json", headers=wrong).status_code == 401
     assert relay.send(b"not json", path="/?dry_run=x", headers=right).status_code == 400
     assert relay.send(event, path="/?dry_run=x", headers=right).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("POST", "/", 401), ("POST", "/hooks/build", 401), ("GET", "/health", 200), ("GET", "/openapi.json", 200)],
+)
+def test_query_on_each_side_of_the_limit(launch: Launch, tmp_path: Path, method: str, path: str, status: int) -> None:
+    hooks = {"build": hook(update("apify", "abc", {"name": None}))}
+    relay = launch(RELAY_CONFIG=written(tmp_path, hooks), HOOK_SECRET=secret("hook-"))
+    headers = {"Content-Type": JSON_TYPE}
+    for query in ("token=".ljust(8192, "x"), "&" * 8192):
+        assert relay.send(b"", method=method, path=f"{path}?{query}", headers=headers).status_code == status
+    for query in ("token=".ljust(8193, "x"), "&" * 8193, "%ff" * 3000):
+        response = relay.send(b"", method=method, path=f"{path}?{query}", headers=headers)
+        problem = assert_problem(response, 414, "query-too-long")
+        assert "8192 bytes" in problem["detail"]
+        assert relay.logged(response.headers["Relay-Delivery"])["outcome"] == "rejected"

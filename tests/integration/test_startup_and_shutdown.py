@@ -55,14 +55,14 @@ def test_startup_mistakes_in_relay_yaml_reports_all_at_once(tmp_path: Path) -> N
     path = written(tmp_path, hooks)
     lines = failed_start(tmp_path, RELAY_CONFIG=path)
     assert lines[0] == "dataset-relay can't start. Correct these mistakes:"
-    assert [line.partition(f"  {path}: ")[2].split(": ")[:2] for line in lines[1:]] == [
-        ["hook a", "sender"],
-        ["hook a", "secret"],
-        ["hook a", "updates.0.update.nam"],
-        ["hook a", "updates.0.update.nam"],
-        ["hook a", "updates.0.dataset"],
-        ["hook B", "The hook's name"],
-        ["hook B", "secret"],
+    assert [line.partition(f"  {path}:")[2].split(": ")[:3] for line in lines[1:]] == [
+        ["3", "hook a", "sender"],
+        ["4", "hook a", "secret"],
+        ["7", "hook a", "updates.0.dataset"],
+        ["9", "hook a", "updates.0.update.nam"],
+        ["9", "hook a", "updates.0.update.nam"],
+        ["10", "hook B", "The hook's name"],
+        ["12", "hook B", "secret"],
     ]
 
 

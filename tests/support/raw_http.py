@@ -66,6 +66,8 @@ def exchange(relay: Relay, sent: bytes, *, slowly: bytes = b"", finish: bool = F
                 break
             received += chunk
         RECORDER.add("exchange", received.decode("latin-1"))
+        delivery = re.search(rb"Relay-Delivery: ([^\r\n]+)", received)
+        relay.last_delivery = delivery[1].decode() if delivery else None
         return RawResponse(received, time.monotonic() - started)
 
 

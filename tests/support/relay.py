@@ -1,6 +1,7 @@
 """The function under its real server, as the integration tests use it."""
 
 import json
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -34,6 +35,8 @@ class Relay:
     function: Function
     log_file: Path
     session: requests.Session = field(default_factory=requests.Session)
+    #: The delivery of the last response.
+    last_delivery: str | None = None
 
     def __post_init__(self) -> None:
         self.session.trust_env = False
@@ -63,6 +66,7 @@ class Relay:
             method, self.url + path, data=data, headers=dict(headers or {}), timeout=60, allow_redirects=False
         )
         RECORDER.add(f"{method} {path}", f"{response.headers}\n{response.text}")
+        self.last_delivery = response.headers.get("Relay-Delivery")
         return response
 
     def post(self, event: object, *, path: str = "/", headers: Mapping[str, str] | None = None) -> requests.Response:
@@ -74,13 +78,26 @@ class Relay:
         )
 
     def log_text(self) -> str:
-        """Return everything that the function has logged so far."""
-        return self.log_file.read_text()
+        """Return everything that the function has logged so far.
+
+        The function writes the log in another thread, possibly after the response. So wait for the line of the last
+        response, unless LOG_LEVEL omits this line.
+        """
+        end = time.monotonic() + 5
+        while True:
+            text = self.log_file.read_text()
+            is_written = self.last_delivery is None or json.dumps(self.last_delivery) in text
+            if is_written or time.monotonic() > end:
+                return text
+            time.sleep(0.01)
 
     def logged(self, delivery_id: str) -> dict[str, Any]:
-        """Return the only log line of a delivery."""
-        lines = [json.loads(line) for line in self.log_text().splitlines() if line.startswith("{")]
-        matches: list[dict[str, Any]] = [line for line in lines if line.get("delivery") == delivery_id]
+        """Return the only log line of a delivery. Wait for the line if necessary."""
+        matches: list[dict[str, Any]] = []
+        end = time.monotonic() + 30
+        while not matches and time.monotonic() < end:
+            lines = [json.loads(line) for line in self.log_text().splitlines() if line.startswith("{")]
+            matches = [line for line in lines if line.get("delivery") == delivery_id]
         assert len(matches) == 1, f"{len(matches)} lines for {delivery_id}"
         return matches[0]
 

@@ -152,13 +152,13 @@ resource "google_monitoring_alert_policy" "latency" {
 # Each of them needs somebody, and the first one already: no update of that platform goes out until then.
 resource "google_monitoring_alert_policy" "token_trouble" {
   project               = var.project
-  display_name          = "${var.service_name}: a token or secret doesn't do"
+  display_name          = "${var.service_name}: a token doesn't do"
   combiner              = "OR"
   severity              = "CRITICAL"
   notification_channels = local.channels
 
   conditions {
-    display_name = "A platform refused our token, or a secret can't be had"
+    display_name = "A platform refused our token, or a token can't be had"
     condition_matched_log {
       filter = "${local.this_service} AND ${local.problems.token_trouble}"
       label_extractors = {
@@ -182,7 +182,7 @@ resource "google_monitoring_alert_policy" "token_trouble" {
       Problem: $${log.extracted_label.problem}. Provider: $${log.extracted_label.provider}. Hook:
       $${log.extracted_label.hook}.
 
-      `upstream-denied`: the platform refuses the token, also a fresh one. `secret-unusable`: a secret is missing,
+      `upstream-denied`: the platform refuses the token, also a fresh one. `secret-unusable`: the token is missing,
       denied, empty or damaged. `secret-unreachable`: Secret Manager doesn't answer.
 
       What to do: ${var.runbook}#token-trouble

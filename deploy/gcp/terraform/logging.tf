@@ -6,18 +6,21 @@
 locals {
   this_service = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${var.service_name}\""
 
-  # Every request has an outcome but those of GET /health and GET /openapi.json. A dry run delivers nothing.
+  # Every request has an outcome but those of GET /health and GET /openapi.json. A dry run delivers nothing. Its outcome
+  # is "dry_run", or "failed" if it failed.
   deliveries = "${local.this_service} AND jsonPayload.outcome:* AND NOT jsonPayload.dry_run=true"
   # Those that reached out to a platform or meant to; what strangers try on a public address isn't among them.
   tried = "${local.deliveries} AND jsonPayload.outcome=(\"delivered\" OR \"failed\")"
 
-  # Of an event with several updates the line names each problem once: "busy+upstream-denied".
+  # Of an event with several updates, the line names each problem once: "busy+upstream-denied". A failure that an
+  # unauthenticated caller causes has the outcome "rejected", and must neither be counted here nor cause an alert. The
+  # brackets are necessary: OR binds tighter than AND.
   problems = {
     for name, alternatives in {
       token_trouble = "upstream-denied|secret-unusable|secret-unreachable"
       fault         = "internal-error"
       busy          = "busy"
-    } : name => "jsonPayload.problem=~\"(^|[+])(${alternatives})([+]|$)\""
+    } : name => "(jsonPayload.problem=~\"(^|[+])(${alternatives})([+]|$)\" AND NOT jsonPayload.outcome=\"rejected\")"
   }
 }
 
@@ -120,7 +123,7 @@ resource "google_logging_metric" "attempts" {
 resource "google_logging_metric" "token_trouble" {
   project     = var.project
   name        = "${var.service_name}/token-trouble"
-  description = "Requests that failed since a platform refused our token, or a secret couldn't be had."
+  description = "Authenticated requests that failed since a platform refused our token, or a token couldn't be had."
   filter      = "${local.this_service} AND ${local.problems.token_trouble}"
 
   label_extractors = {
@@ -139,7 +142,7 @@ resource "google_logging_metric" "token_trouble" {
     }
     labels {
       key         = "provider"
-      description = "apify, data.world or apify+data.world; empty where a sender's secret couldn't be had"
+      description = "apify, data.world or apify+data.world"
     }
     labels {
       key         = "hook"
@@ -153,7 +156,7 @@ resource "google_logging_metric" "token_trouble" {
 resource "google_logging_metric" "busy" {
   project     = var.project
   name        = "${var.service_name}/busy"
-  description = "Requests that were turned away, as many calls to the platform being under way as one instance allows."
+  description = "Authenticated requests that were turned away, as the platform had its share of calls under way."
   filter      = "${local.this_service} AND ${local.problems.busy}"
 
   label_extractors = {

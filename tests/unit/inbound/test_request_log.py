@@ -101,6 +101,16 @@ def test_write_several_updates_lists_each_outcome(lines: list[Line]) -> None:
     ]
 
 
+def test_write_warnings_raise_the_level(lines: list[Line]) -> None:
+    log = create_log()
+    log.outcome = "delivered"
+    log.warnings.append("updates.0.update.files.3.if fails.")
+    log.write(200, None)
+    ((level, message, fields),) = lines
+    assert (level, message) == (logging.WARNING, "POST /hooks/a: delivered")
+    assert fields["warnings"] == ["updates.0.update.files.3.if fails."]
+
+
 def test_write_single_update_has_fields_of_the_update(lines: list[Line]) -> None:
     log = create_log()
     log.outcome = "failed"
@@ -114,13 +124,16 @@ def test_write_single_update_has_fields_of_the_update(lines: list[Line]) -> None
 
 
 @pytest.mark.parametrize(
-    ("status", "is_warning", "level"),
-    [(200, False, logging.INFO), (200, True, logging.WARNING), (404, False, logging.WARNING),
-     (503, False, logging.ERROR), (503, True, logging.ERROR)],
+    ("status", "is_warning", "outcome", "level"),
+    [(200, False, None, logging.INFO), (200, True, None, logging.WARNING), (404, False, "rejected", logging.WARNING),
+     (503, False, "failed", logging.ERROR), (503, True, "failed", logging.ERROR),
+     (503, False, "rejected", logging.WARNING), (500, False, "rejected", logging.WARNING)],
 )  # fmt: skip
-def test_write_level_depends_on_status(lines: list[Line], status: int, is_warning: bool, level: int) -> None:
+def test_write_level_depends_on_status_and_outcome(
+    lines: list[Line], status: int, is_warning: bool, outcome: str | None, level: int
+) -> None:
     log = create_log()
-    log.is_warning = is_warning
+    log.is_warning, log.outcome = is_warning, outcome
     log.write(status, None)
     assert [line[0] for line in lines] == [level]
 

@@ -107,6 +107,9 @@ def test_read_settings_variable_returns_value_or_raises(
         ("https://example.com:8443/api/v2/", "https://example.com:8443/api/v2"),
         ("http://127.0.0.1:8080/v2", "http://127.0.0.1:8080/v2"),
         ("http://localhost", "http://localhost"),
+        ("HTTPS://API.Example.COM:8443/Api/V2/", "https://api.example.com:8443/Api/V2"),
+        ("HTTP://LOCALHOST:8080/v2", "http://localhost:8080/v2"),
+        ("Http://127.0.0.1", "http://127.0.0.1"),
         ("http://[::1]:9", "http://[::1]:9"),
     ],
 )
