@@ -7,7 +7,7 @@ COMPILE = $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-
 export GRPC_VERBOSITY := NONE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run check test soak bench lint ruff mypy imports unit lock openapi clean
+.PHONY: help demo run check test soak bench lint ruff mypy imports hooks unit lock openapi schema tables clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*##/ #/' | awk -F' # ' '{ printf "make %-7s %s\n", $$1, $$2 }'
@@ -18,7 +18,7 @@ demo: .venv/run  ## update a dataset on Apify and one on data.world, all on this
 run: .venv/run  ## start the function, both providers and Secret Manager, and print curl commands to paste
 	@$(BIN)/python -m deploy.local.run
 
-check: .venv/dev  ## run the linters and the unit tests (in half a minute)
+check: .venv/dev  ## run the linters, the tests of the hooks, and the unit tests (in half a minute)
 	@$(MAKE) --no-print-directory --jobs=2 unit lint
 
 test: .venv/dev .venv/airflow/done .venv/terraform/done lint  ## run everything that must pass
@@ -38,7 +38,7 @@ bench: .venv/bench/done  ## measure the cost of an event and of a start
 	@$(BIN)/python -m tests.benchmarks.bench --python $(CURDIR)/.venv/bench/bin/python \
 	    $(or $(BENCH_ARGS),--picture tests/benchmarks/results.svg)
 
-lint: ruff mypy imports  ## run ruff, mypy and import-linter
+lint: ruff mypy imports hooks  ## run ruff, mypy and import-linter, and check deploy/relay.yaml with its tests
 
 ruff: .venv/dev
 	@$(BIN)/ruff check .
@@ -50,6 +50,9 @@ mypy: .venv/dev
 imports: .venv/dev
 	@$(BIN)/lint-imports --no-logo
 
+hooks: .venv/run
+	@$(BIN)/python main.py check
+
 unit: .venv/dev  ## run the unit tests
 	@$(BIN)/pytest -n 2 --dist worksteal tests/unit $(PYTEST_ARGS)
 
@@ -59,6 +62,12 @@ lock: .venv/dev  ## compile the requirements files from pyproject.toml
 
 openapi: .venv/dev  ## generate deploy/openapi.json from the schemas
 	@$(BIN)/python -m deploy.local.openapi
+
+schema: .venv/dev  ## generate deploy/relay.schema.json from the schemas
+	@$(BIN)/python -m deploy.local.relay_schema
+
+tables: .venv/dev  ## generate the tables of fields in deploy/recipes/README.md from the schemas
+	@$(BIN)/python -m deploy.local.field_tables
 
 clean:  ## remove everything that the other commands have made
 	find . -name __pycache__ -not -path './.venv/*' -exec rm -rf {} +

@@ -190,6 +190,8 @@ SETTINGS=("THREADS=$CONCURRENCY" ${SETTINGS[@]+"${SETTINGS[@]}"})
 make -s .venv/run >"$ERRORS" 2>&1 || { cat "$ERRORS" >&2; die "The function's requirements can't be installed."; }
 SECRETS=$(env -i PATH="$PATH" .venv/bin/python -m deploy.gcp.references "${SETTINGS[@]}" <<<"$HAS") ||
     die "The function would not start like that."
+env -i PATH="$PATH" "${SETTINGS[@]}" .venv/bin/python main.py check >"$ERRORS" 2>&1 ||
+    { cat "$ERRORS" >&2; die "A test of a hook fails."; }
 TIMEOUT=$(sed -nE 's/^timeout.([0-9]+)$/\1/p' <<<"$SECRETS")
 SECRETS=$(sed '/^timeout/d' <<<"$SECRETS")
 

@@ -437,6 +437,18 @@ def test_deploy_sh_dry_run_invalid_setting_fails(tmp_path: Path) -> None:
     assert dry_run(tmp_path, "--set", "LOG_LEVEL=it's").returncode == 1
 
 
+def test_deploy_sh_failed_test_of_a_hook_fails_with_the_difference(tmp_path: Path) -> None:
+    recipe = (ROOT / "deploy/recipes/dbt-job.yaml").read_text()
+    (tmp_path / "relay.yaml").write_text(recipe)
+    test = "{name: a failed job, hook: dbt-job, payload: {eventType: job.run.started}, expect: {error: when}}"
+    (tmp_path / "relay.tests.yaml").write_text(f"tests: [{test}]\n")
+    completed = dry_run(tmp_path, "--set", f"RELAY_CONFIG={tmp_path / 'relay.yaml'}")
+    assert completed.returncode == 1
+    assert "+expect: ignored" in completed.stderr
+    assert "deploy.sh: A test of a hook fails." in completed.stderr
+    assert "secrets versions add" not in completed.stdout
+
+
 def test_deploy_sh_has_no_shellcheck_findings() -> None:
     completed = subprocess.run([BIN / "shellcheck", ROOT / DEPLOY_SH_PATH], capture_output=True, text=True)
     assert completed.returncode == 0, completed.stdout

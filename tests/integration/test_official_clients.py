@@ -65,7 +65,7 @@ def test_apify_client_error_has_the_status_and_the_type(relay: Relay) -> None:
         with pytest.raises(ApifyApiError) as caught:
             apify_client(relay, token).dataset(reference).update(name="x")
         assert caught.value.status_code in (401, 404)
-        assert caught.value.type in ("user-or-token-not-found", "record-not-found")
+        assert caught.value.type in ("user-or-token-not-found", "record-or-token-not-found")
 
 
 def test_apify_null_removes_the_name_unlike_the_client(relay: Relay) -> None:

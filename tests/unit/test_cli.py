@@ -72,9 +72,10 @@ def test_check_shipped_file_prints_overview(check: Check) -> None:
 
 def test_check_recipe_prints_hooks(check: Check) -> None:
     path = recipe("apify-run")
+    tests = f"{recipe('apify-run.tests')}: 4 tests passed.\n"
     assert check(RELAY_CONFIG=path, APIFY_TOKEN="env:NOT_HERE", RELAY_SECRET="bare-name") == (
         0,
-        f"{path}: no mistakes, 1 hook.\n  POST /hooks/apify-run: apify, updates apify, data.world\n",
+        f"{path}: no mistakes, 1 hook.\n  POST /hooks/apify-run: apify, updates apify, data.world\n{tests}",
     )
 
 
@@ -88,8 +89,9 @@ def test_check_allow_prints_patterns(check: Check, tmp_path: Path, allow: list[s
 
 def test_check_probable_mistake_prints_note(check: Check, tmp_path: Path) -> None:
     value = hook(update("data.world", "acme/products", {"title": "{{ headers['authorization'] }}"}))
-    status, output = check(RELAY_CONFIG=written(tmp_path, {"a": value}))
-    note = "  Note: hook a: updates.0.update.title uses the header authorization, which templates can't see."
+    path = written(tmp_path, {"a": value})
+    status, output = check(RELAY_CONFIG=path)
+    note = f"  Note: {path}:9: hook a: updates.0.update.title uses the header authorization, which templates can't see."
     assert (status, output.splitlines()[-1]) == (0, note)
 
 
@@ -99,7 +101,7 @@ def test_check_mistakes_prints_line_for_each(check: Check, tmp_path: Path) -> No
     status, output = check(RELAY_CONFIG=path)
     lines = output.splitlines()
     assert (status, len(lines)) == (1, 4)
-    assert all(line.startswith(f"{path}: hook a: ") for line in lines)
+    assert [line.removeprefix(f"{path}:")[:9] for line in lines] == ["3: hook a", "7: hook a", "9: hook a", "9: hook a"]
     assert "did you mean github?" in output
 
 
@@ -154,7 +156,7 @@ def test_check_hook_uses_headers(check: Check, tmp_path: Path) -> None:
     config = recipe("github-workflow")
     assert check(*options, RELAY_CONFIG=config) == (
         0,
-        "Ignored. The hook's when condition is false for this event: x-github-event is missing.\n",
+        'Ignored. The hook\'s when condition is false for this event: headers["x-github-event"] is missing.\n',
     )
     assert check(*options, "--header", "X-GitHub-Event: ping", RELAY_CONFIG=config) == (
         0,
@@ -165,6 +167,54 @@ def test_check_hook_uses_headers(check: Check, tmp_path: Path) -> None:
     assert output.startswith("Delivery: the sender provides no ID")
 
 
+@pytest.mark.parametrize("unused", ["NaN", "1e400", '"\\ud800"', '{"a": 1, "a": 2}', "9" * 5000])
+def test_check_hook_reads_payload_as_the_function_does(check: Check, unused: str) -> None:
+    payload = f'\ufeff{json.dumps(payloads.dbt_run())[:-1]}, "unused": {unused}}}'
+    options = ("--hook", "dbt-job", "--payload", "-")
+    status, output = check(*options, standard_input=payload, RELAY_CONFIG=recipe("dbt-job"))
+    assert (status, output.count("PATCH")) == (0, 1)
+
+
+def test_check_hook_treats_headers_as_the_server_does(check: Check, tmp_path: Path) -> None:
+    title = "{{ headers['x-run'] | default('none') }}, {{ headers['x-name'] | default('none') }}"
+    config = written(tmp_path, {"a": hook(update("data.world", "acme/products", {"title": title}), secret="x")})
+    options = ("--hook", "a", "--payload", saved(tmp_path, {}))
+
+    def title_with(*headers: str) -> str:
+        arguments = [argument for header in headers for argument in ("--header", header)]
+        status, output = check(*options, *arguments, RELAY_CONFIG=config)
+        assert status == 0
+        return str(json.loads(output[output.index("{") :])["title"])
+
+    assert title_with("X-Run: 77", "x-name:  a b \t") == "77, a b"
+    # gunicorn drops a name with an underscore, and joins the values of a repeated name.
+    assert title_with("X_Run: 77") == "none, none"
+    assert title_with("X-Run: 77", "x-run: 78") == "77,78, none"
+    assert title_with("X-Run: Größe 💶") == "Größe 💶, none"
+    # An argument of the command that isn't UTF-8 is Latin-1.
+    assert title_with(f"X-Run: Gr{os.fsdecode('öß'.encode('latin-1'))}e") == "Größe, none"
+
+
+def test_check_hook_ignored_header_prints_note(check: Check, tmp_path: Path) -> None:
+    config = written(tmp_path, {"a": hook(update("apify", "abc", {"name": None}), secret="x")})
+    options = ("--hook", "a", "--payload", saved(tmp_path, {}), "--header", "X_Run: 77")
+    _, output = check(*options, RELAY_CONFIG=config)
+    assert output.startswith("Note: the server ignores the header X_Run, because its name contains an underscore.\n")
+
+
+@pytest.mark.parametrize(
+    "headers", [("X Run: 1",), ("X-Rün: 1",), (": 1",), ("X-Run : 1",), ("X-Run: a\nb",), ("X-Run: a\x01",),
+                ("Content-Type: a", "content-type: a"), ("Host: a", "Host: b")]
+)  # fmt: skip
+def test_check_hook_header_that_the_server_rejects_fails(
+    check: Check, tmp_path: Path, headers: tuple[str, ...]
+) -> None:
+    config = written(tmp_path, {"a": hook(update("apify", "abc", {"name": None}), secret="x")})
+    arguments = [argument for header in headers for argument in ("--header", header)]
+    status, output = check("--hook", "a", "--payload", saved(tmp_path, {}), *arguments, RELAY_CONFIG=config)
+    assert (status, output.startswith("--header ")) == (1, True)
+
+
 def test_check_hook_failed_template_prints_paths(check: Check, tmp_path: Path) -> None:
     payload = payloads.dbt_run()
     del payload["data"]["runFinishedAt"]
@@ -173,8 +223,8 @@ def test_check_hook_failed_template_prints_paths(check: Check, tmp_path: Path) -
     assert status == 1
     assert output.splitlines() == [
         "The hook fails on this payload:",
-        "  updates.0.update.description: runFinishedAt is missing.",
-        "  updates.0.update.summary: runFinishedAt is missing.",
+        "  updates.0.update.description: event.data.runFinishedAt is missing.",
+        "  updates.0.update.summary: event.data.runFinishedAt is missing.",
     ]
 
 
@@ -224,10 +274,47 @@ def test_check_wrong_option_prints_remedy(check: Check, options: tuple[str, ...]
 
 
 @pytest.mark.parametrize(
-    "arguments", [("check", "--hook", "a"), ("check", "--payload", "x"), ("check", "--header", "a: b"), ("x",), ()]
+    "arguments",
+    [("check", "--hook", "a", "--accept", "b"), ("check", "--payload", "x"), ("check", "--header", "a: b"), ("x",), ()],
 )
 def test_main_wrong_usage_exits_with_2(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]) -> None:
     with pytest.raises(SystemExit) as caught:
         cli.main(arguments, lambda: load_configuration(os.environ), PROVIDERS)
     assert caught.value.code == 2
     assert capsys.readouterr().err.startswith("usage: main.py")
+
+
+# The tests of hooks, and the samples. tests/integration/test_cli_tests.py has further tests.
+
+
+def test_check_accept_unwritable_file_prints_reason(
+    check: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, content: bytes) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    config = written(tmp_path, {"a": hook(update("apify", "abc", {"name": "x"}), secret="x")})
+    tests = config.replace(".yaml", ".tests.yaml")
+    Path(tests).write_text("tests: [{name: t, hook: a, payload: {}}]\n")
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    status, output = check("--accept", "t", RELAY_CONFIG=config)
+    assert (status, output.splitlines()[-1]) == (1, f"{tests}: can't write the file: Permission denied.")
+
+
+def test_check_accept_without_tests_file_prints_remedy(check: Check, tmp_path: Path) -> None:
+    config = written(tmp_path, {})
+    tests = config.replace(".yaml", ".tests.yaml")
+    assert check("--accept", "t", RELAY_CONFIG=config) == (
+        1,
+        f"{tests}: there is no test 't'. The tests are: none.\n",
+    )
+
+
+def test_check_hook_sender_without_sample_prints_remedy(
+    check: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "_FOLDER", tmp_path)
+    assert check("--hook", "dbt-job", RELAY_CONFIG=recipe("dbt-job")) == (
+        1,
+        "There is no sample of the sender dbt (deploy/samples/dbt.json). Use --payload.\n",
+    )
