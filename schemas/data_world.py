@@ -86,6 +86,37 @@ def _is_credential_property(name: str) -> bool:
     return name.lower() in {"credentials", "oauthtoken", "password", "requestheaders"}
 
 
+_TAG = fields.String(
+    validate=[
+        validate.Length(min=2, max=25),
+        matches(r"[a-zA-Z0-9 ]*", "Must contain only the letters a-z and A-Z, digits, and spaces."),
+    ]
+)
+
+
+class TagChange(UpdateSchema):
+    """The tags to add and the tags to remove. The function reads the tags, changes the list, and writes the list."""
+
+    add = StrictList(_TAG, distinct=True)
+    remove = StrictList(_TAG, distinct=True)
+
+    def _object_errors(self, value: dict[str, Any]) -> dict[str, list[str]]:
+        errors = super()._object_errors(value)
+        added, removed = value.get("add"), value.get("remove")
+        if isinstance(added, list) and isinstance(removed, list) and any(tag in removed for tag in added):
+            errors["remove"] = ["Must not have a tag of add."]
+        return errors
+
+
+class Tags(StrictList):
+    """A field for the new list of tags, or for an object with a change of the list."""
+
+    def _deserialize(self, value: Any, *arguments: Any, **options: Any) -> Any:
+        if isinstance(value, dict):
+            return TagChange().load(value)
+        return super()._deserialize(value, *arguments, **options)
+
+
 class Authorization(StrictSchema):
     """The authorization of data.world's request for a file, with an authentication scheme."""
 
@@ -184,16 +215,7 @@ class DataWorldUpdate(UpdateSchema):
     summary = fields.String(
         allow_none=True, validate=validate.Length(max=25_000), metadata={"description": "Markdown."}
     )
-    tags = StrictList(
-        fields.String(
-            validate=[
-                validate.Length(min=2, max=25),
-                matches(r"[a-zA-Z0-9 ]*", "Must contain only the letters a-z and A-Z, digits, and spaces."),
-            ]
-        ),
-        distinct=True,
-        allow_none=True,
-    )
+    tags = Tags(_TAG, distinct=True, allow_none=True)
     license = fields.String(allow_none=True, validate=one_of(LICENSES))
     visibility = fields.String(allow_none=True, validate=one_of(VISIBILITIES))
     files = StrictList(fields.Nested(File), allow_none=True)

@@ -171,9 +171,15 @@ def _iter_exact_text(value: object, encoder: json.JSONEncoder) -> Iterator[str]:
 
 
 def value_at(value: JSON, *path: str) -> JSON:
-    """Return the member of `value` at `path`, key by key, or None if the member does not exist."""
+    """Return the member of `value` at `path`, key by key, or None if the member does not exist.
+
+    A key such as `0` is also the position of an item in a list.
+    """
     for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
+        if isinstance(value, list) and key.isdecimal():
+            value = next(iter(value[int(key) : int(key) + 1]), None)
+        else:
+            value = value.get(key) if isinstance(value, dict) else None
     return value
 
 

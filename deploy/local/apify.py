@@ -81,7 +81,7 @@ class Apify(LocalProvider):
             is_match = (user in (owner, "") and dataset["name"] == name) if tilde else dataset["id"] == reference
             if is_match and dataset["userId"] == f"user-of-{owner}":
                 return dataset
-        raise RejectedError(404, "record-not-found", "Dataset was not found")
+        raise RejectedError(404, "record-or-token-not-found", "Dataset was not found")
 
     def _check_rate(self, dataset_id: str) -> None:
         recent, moment = self.recent[dataset_id], time.monotonic()

@@ -118,25 +118,36 @@ class Delivery:
         self.response = self._call_provider()
 
     def _call_provider(self) -> Response:
-        request = self._update_request()
-        token = self._fetch_token()
-        outcome = self._call(request, token)
-        if isinstance(outcome, Failure) and outcome.status in (401, 403):
-            # The provider also refuses a cached token that has been rotated in the meantime.
-            fresh = self._fetch_token(refused=token)
-            if fresh.text != token.text:
-                token = fresh
-                outcome = self._call(request, token)
+        update: Update | None = self.update
+        if read_request := self.provider.read_request(self._base_url, self.update):
+            record = self._call_with_fresh_token(read_request)
+            if isinstance(record, Failure):
+                raise record.error
+            update = self.provider.merged_update(self.update, record.body)
+            if update is None:
+                return Response(200, {"unchanged": True})
+        outcome = self._call_with_fresh_token(self.provider.update_request(self._base_url, update or self.update))
         if isinstance(outcome, Response):
             return outcome
         if outcome.status == 404 and self._may_have_succeeded:
-            return self._confirm_rename(token, outcome.error.problem)
-        if outcome.status in (401, 403):
+            return self._confirm_rename(self.tokens[-1], outcome.error.problem)
+        raise outcome.error
+
+    def _call_with_fresh_token(self, request: Request) -> Response | Failure:
+        """Send `request`. If the provider refuses the token, and there is a newer token, send `request` once more."""
+        token = self.tokens[-1] if self.tokens else self._fetch_token()
+        outcome = self._call(request, token)
+        if isinstance(outcome, Failure) and outcome.is_token_refused:
+            # The provider also refuses a cached token that has been rotated in the meantime.
+            fresh = self._fetch_token(refused=token)
+            if fresh.text != token.text:
+                outcome = self._call(request, fresh)
+        if isinstance(outcome, Failure) and outcome.is_token_refused:
             self.note = (
                 f"The token comes from {self._token_reference.label}. Check that the token is valid and may change the "
                 "dataset, and store a new token if necessary."
             )
-        raise outcome.error
+        return outcome
 
     def _update_request(self) -> Request:
         return self.provider.update_request(self._base_url, self.update)
@@ -165,7 +176,7 @@ class Delivery:
     def _call(self, request: Request, token: Secret) -> Response | Failure:
         """Send `request` until an attempt succeeds, a retry can't help or is out of budget, or no time is left."""
         budget = self._context.retry_budgets[self.update.provider]
-        is_repeatable = self.provider.is_repeatable(self.update)
+        is_repeatable = request.body is None or self.provider.is_repeatable(self.update)
         failure: Failure | None = None
         attempts = 0
         while before := self._deadline.remaining():
@@ -215,7 +226,9 @@ class Delivery:
         relay_error = response_error(self.provider, response)
         if relay_error is None:
             return response
-        return retry.response_failure(relay_error, response)
+        return retry.response_failure(
+            relay_error, response, is_token_refused=self.provider.refuses_token(response.status, response.body)
+        )
 
     def _confirm_rename(self, token: Secret, problem: Problem) -> Response:
         """Return the renamed dataset, if an earlier attempt with an unknown outcome has renamed the dataset.

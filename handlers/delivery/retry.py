@@ -51,6 +51,7 @@ class Failure:
     is_transient: bool = False
     may_have_succeeded: bool = False
     retry_after: float = 0.0
+    is_token_refused: bool = False
 
     @property
     def is_rejection(self) -> bool:
@@ -58,7 +59,7 @@ class Failure:
         return self.status is not None and not (self.is_transient or self.may_have_succeeded)
 
 
-def response_failure(error: RelayError, response: Response) -> Failure:
+def response_failure(error: RelayError, response: Response, *, is_token_refused: bool = False) -> Failure:
     """Return the failure of an attempt whose `response` represents `error`."""
     status = response.status
     return Failure(
@@ -69,6 +70,7 @@ def response_failure(error: RelayError, response: Response) -> Failure:
         # becomes an error if its body is not acceptable.
         may_have_succeeded=response.is_success or status == 408 or status >= 500,
         retry_after=response.retry_after,
+        is_token_refused=is_token_refused,
     )
 
 

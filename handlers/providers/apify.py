@@ -22,6 +22,11 @@ class Apify(Provider):
         """Return `PUT /datasets/{datasetId}`, with the dataset's ID or `username~dataset-name` as one path segment."""
         return Request("PUT", _dataset_url(base_url, update.dataset), update.body)
 
+    def refuses_token(self, status: int, body: JSON) -> bool:
+        """Return True also for a 404 of a dataset that may exist, but that the token can't see."""
+        is_hidden = status == 404 and text_at(body, "error", "type") == "record-or-token-not-found"
+        return is_hidden or super().refuses_token(status, body)
+
     def error_message(self, body: JSON) -> str | None:
         """Return the message of `{"error": {"type": …, "message": …}}`."""
         return text_at(body, "error", "message")

@@ -94,6 +94,21 @@ class Provider(ABC):
         """Return False if `update` makes the provider perform an action that a retry would perform again."""
         return True
 
+    def read_request(self, base_url: str, update: Update) -> Request | None:
+        """Return the request that reads the record, or None if `update` doesn't depend on the record."""
+        return None
+
+    def merged_update(self, update: Update, record: JSON) -> Update | None:
+        """Return `update` with the changed list in place of the change of the list.
+
+        `record` is the response to the read request. Return None if `update` wouldn't change the record.
+        """
+        return update
+
+    def refuses_token(self, status: int, body: JSON) -> bool:
+        """Return True if a response with this status and body can mean that the token is invalid."""
+        return status in (401, 403)
+
     def error_message(self, body: JSON) -> str | None:
         """Return the provider's own description of an error, from the `body` of a response, or None."""
         return None

@@ -1,5 +1,8 @@
 """data.world, *Update dataset*: https://developer.data.world/reference/patchdataset."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import cast
 from urllib.parse import quote
 
 from handlers.providers.base import Provider, Request, text_at
@@ -19,9 +22,25 @@ class DataWorld(Provider):
 
     def update_request(self, base_url: str, update: Update) -> Request:
         """Return `PATCH /datasets/{owner}/{id}`."""
-        owner, _, dataset_id = update.dataset.partition("/")
-        url = f"{base_url}/datasets/{quote(owner, safe='')}/{quote(dataset_id, safe='')}"
-        return Request("PATCH", url, update.body)
+        return Request("PATCH", _dataset_url(base_url, update.dataset), update.body)
+
+    def read_request(self, base_url: str, update: Update) -> Request | None:
+        """Return `GET /datasets/{owner}/{id}` if `update` adds or removes tags."""
+        return Request("GET", _dataset_url(base_url, update.dataset)) if _tag_change(update) else None
+
+    def merged_update(self, update: Update, record: JSON) -> Update | None:
+        """Return `update` with the new list of tags in place of the tags to add and to remove.
+
+        If the tags don't change, the result has no tags. If `update` has no other field, the result is None.
+        """
+        change, tags = _tag_change(update), value_at(record, "tags")
+        old: list[JSON] = tags if isinstance(tags, list) else []
+        new = [tag for tag in old if tag not in change.get("remove", [])]
+        new += [tag for tag in change.get("add", []) if tag not in new]
+        body: dict[str, JSON] = {**update.body, "tags": new}
+        if new == old:
+            del body["tags"]
+        return replace(update, body=body) if body else None
 
     def is_repeatable(self, update: Update) -> bool:
         """Return False if data.world sends a POST request to the source of a file, with unknown effects."""
@@ -31,3 +50,14 @@ class DataWorld(Provider):
     def error_message(self, body: JSON) -> str | None:
         """Return the message of `{"code": …, "message": …, "details": …}`."""
         return text_at(body, "message")
+
+
+def _tag_change(update: Update) -> Mapping[str, list[JSON]]:
+    """Return the tags to `add` and to `remove`, or an empty mapping if `update` replaces or keeps the tags."""
+    tags = update.body.get("tags")
+    return cast(Mapping[str, list[JSON]], tags) if isinstance(tags, dict) else {}
+
+
+def _dataset_url(base_url: str, dataset: str) -> str:
+    owner, _, dataset_id = dataset.partition("/")
+    return f"{base_url}/datasets/{quote(owner, safe='')}/{quote(dataset_id, safe='')}"

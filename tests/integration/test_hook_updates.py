@@ -106,7 +106,7 @@ def test_update_that_fails_does_not_stop_the_other(relay: Relay) -> None:
     assert "Retry-After" not in response.headers
     failed, done = response.json()["results"]
     assert (failed["status"], failed["problem"]["type"]) == (404, f"{TYPE_PREFIX}upstream-rejected")
-    assert failed["problem"]["upstream"]["body"]["error"]["type"] == "record-not-found"
+    assert failed["problem"]["upstream"]["body"]["error"]["type"] == "record-or-token-not-found"
     assert (done["status"], done["body"]) == (200, {"message": "Dataset successfully updated."})
     entry = relay.logged(response.headers["Relay-Delivery"])
     assert (entry["severity"], entry["outcome"], entry["status"]) == ("ERROR", "failed", 502)

@@ -26,7 +26,7 @@ def test_relay_provider_receives_only_valid_updates(case: Case, relay: Relay) ->
         update = json.loads(json.dumps(valid).replace('"name": "a"', f'"name": "{name}"'))
         response = relay.post(make_event(case.provider, update, dataset))
         assert response.status_code == 200, response.text
-        assert provider.seen(path)[-1].json == update
+        assert case.own_form or provider.seen(path)[-1].json == update
     calls = len(provider.seen(path))
     for invalid, error_path in case.invalid[:5]:
         body = assert_problem(relay.post(make_event(case.provider, invalid, dataset)), 422, "invalid")

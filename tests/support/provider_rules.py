@@ -31,6 +31,8 @@ class Case:
     message: str
     #: The provider itself, by its documentation, accepts the invalid updates.
     stricter: bool = False
+    #: The valid updates have a form of the function's own, which the provider itself doesn't accept.
+    own_form: bool = False
 
     def __str__(self) -> str:
         return f"{self.provider}-{self.rule}"
@@ -137,7 +139,23 @@ CASES = [
     _one(DATA_WORLD, "description", "up to 120 characters", ["", "é" * 120], ["a" * 121], "Longer than maximum"),
     _one(DATA_WORLD, "summary", "a string or null", ["# a\n\n*b*\n", None], NOT_STRINGS, ""),
     _one(DATA_WORLD, "summary", "up to 25 000 characters", ["", "💶" * 25_000], ["a" * 25_001], "maximum length 25000"),
-    _one(DATA_WORLD, "tags", "a list or null", [[], ["ab"], None], ["ab", 1, {"ab": 1}], ""),
+    _one(DATA_WORLD, "tags", "a list or null", [[], ["ab"], None], ["ab", 1, {}], ""),
+    Case(
+        DATA_WORLD,
+        "tags: an object with add, remove, or both",
+        ({"tags": {"add": ["ab"]}}, {"tags": {"remove": []}}, {"tags": {"add": ["ab"], "remove": ["cd"]}}),
+        (
+            ({"tags": {"ab": 1}}, "update.tags.ab"),
+            ({"tags": {"add": "ab"}}, "update.tags.add"),
+            ({"tags": {"add": None}}, "update.tags.add"),
+            ({"tags": {"add": ["open-data"]}}, "update.tags.add.0"),
+            ({"tags": {"remove": ["ab", "a"]}}, "update.tags.remove.1"),
+            ({"tags": {"add": ["ab", "ab"]}}, "update.tags.add.1"),
+            ({"tags": {"add": ["ab", "cd"], "remove": ["cd"]}}, "update.tags.remove"),
+        ),
+        "",
+        own_form=True,
+    ),
     Case(
         DATA_WORLD,
         "tags: of strings",

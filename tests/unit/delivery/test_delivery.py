@@ -23,6 +23,8 @@ RENAME = Update("apify", "jane~old", {"name": "new"})
 DATASET: JSON = {"data": {"name": "new"}}
 MISSING = Response(404, {"error": {"type": "record-not-found", "message": "Dataset was not found"}})
 
+HIDDEN = Response(404, {"error": {"type": "record-or-token-not-found", "message": "Dataset was not found"}})
+
 
 @dataclass
 class Client:
@@ -147,6 +149,77 @@ def test_run_refused_token_is_fetched_again_once() -> None:
     assert delivery.response == Response(200, DATASET)
     assert [token for _, token in client.sent] == ["old-CANARY", "new-CANARY"]
     assert [token.text for token in delivery.tokens] == ["old-CANARY", "new-CANARY"]
+
+
+def test_run_hidden_dataset_is_tried_with_a_fresh_token() -> None:
+    client = Client([HIDDEN, Response(200, DATASET)])
+    delivery = create(client, tokens=["CANARY-old", "CANARY-new"])
+    delivery.run()
+    assert delivery.response == Response(200, DATASET)
+    assert [token for _, token in client.sent] == ["CANARY-old", "CANARY-new"]
+
+
+def test_run_hidden_dataset_with_the_same_token_is_the_404() -> None:
+    client = Client([HIDDEN])
+    delivery = create(client)
+    delivery.run()
+    assert delivery.problem is not None
+    assert (delivery.problem.name, delivery.problem.status) == ("upstream-rejected", 404)
+    assert delivery.note is not None
+    assert "APIFY_TOKEN" in delivery.note
+    assert len(client.sent) == 1
+
+
+TAGS = Update("data.world", "acme/products", {"tags": {"add": ["new"], "remove": ["old"]}})
+DATA_WORLD_TOKEN = {"DATA_WORLD_TOKEN": "env:A"}
+
+
+def test_run_change_of_tags_reads_and_writes_the_list() -> None:
+    client = Client([Response(200, {"tags": ["mine", "old"]}), Response(200, {"message": "ok"})])
+    delivery = create(client, TAGS, environ=DATA_WORLD_TOKEN)
+    delivery.run()
+    assert delivery.response == Response(200, {"message": "ok"})
+    (read, _), (write, _) = client.sent
+    assert (read.method, read.body) == ("GET", None)
+    assert (write.method, write.body) == ("PATCH", {"tags": ["mine", "new"]})
+    assert len(delivery.tokens) == 1
+
+
+def test_run_change_of_tags_without_a_difference_writes_nothing() -> None:
+    client = Client([Response(200, {"tags": ["new"]})])
+    delivery = create(client, TAGS, environ=DATA_WORLD_TOKEN)
+    delivery.run()
+    assert delivery.response == Response(200, {"unchanged": True})
+    assert len(client.sent) == 1
+
+
+@pytest.mark.parametrize(("status", "name"), [(404, "upstream-rejected"), (403, "upstream-denied")])
+def test_run_change_of_tags_of_an_unreadable_record_is_its_problem(status: int, name: str) -> None:
+    client = Client([Response(status, {"message": "no"})])
+    delivery = create(client, TAGS, environ=DATA_WORLD_TOKEN)
+    delivery.run()
+    assert delivery.problem is not None
+    assert delivery.problem.name == name
+    assert len(client.sent) == 1
+
+
+def test_run_change_of_tags_with_a_refused_token_reads_again() -> None:
+    outcomes: list[Response | requests.RequestException] = [
+        Response(401), Response(200, {"tags": []}), Response(200, {"message": "ok"})
+    ]  # fmt: skip
+    client = Client(outcomes)
+    delivery = create(client, TAGS, tokens=["CANARY-old", "CANARY-new"], environ=DATA_WORLD_TOKEN)
+    delivery.run()
+    assert [token for _, token in client.sent] == ["CANARY-old", "CANARY-new", "CANARY-new"]
+    assert delivery.response == Response(200, {"message": "ok"})
+
+
+def test_run_read_of_an_update_with_post_is_repeatable() -> None:
+    source: JSON = {"url": "https://example.com/a", "method": "POST"}
+    update = Update("data.world", "acme/products", {**TAGS.body, "files": [{"name": "a", "source": source}]})
+    client = Client([Response(200, {"tags": []}), Response(200, {"message": "ok"})])
+    create(client, update, environ=DATA_WORLD_TOKEN).run()
+    assert client.repeatable == [True, False]
 
 
 def test_run_refused_token_that_has_not_changed_is_not_sent_again() -> None:

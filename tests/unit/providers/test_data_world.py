@@ -53,3 +53,68 @@ GET, POST = ({"url": "https://example.com/a.csv", "method": method} for method i
 )
 def test_is_repeatable_is_false_for_a_source_with_post(body: Any, is_repeatable: bool) -> None:
     assert DATA_WORLD.is_repeatable(Update("data.world", "acme/products", body)) is is_repeatable
+
+
+# Changes of a list
+
+
+def change(tags: Any, **more: Any) -> Update:
+    return Update("data.world", "acme/products", {"tags": tags, **more})
+
+
+@pytest.mark.parametrize("tags", [["ab"], [], None])
+def test_read_request_new_list_needs_no_record(tags: Any) -> None:
+    assert DATA_WORLD.read_request("http://h/v0", change(tags)) is None
+
+
+def test_read_request_change_of_tags_is_get() -> None:
+    expected = Request("GET", "http://h/v0/datasets/acme/products")
+    assert DATA_WORLD.read_request("http://h/v0", change({"add": ["ab"]})) == expected
+
+
+@pytest.mark.parametrize(
+    ("record", "tags", "merged"),
+    [
+        ({"tags": ["b2", "a1"]}, {"add": ["c3", "a1"]}, ["b2", "a1", "c3"]),
+        ({"tags": ["b2", "a1"]}, {"remove": ["b2", "x9"]}, ["a1"]),
+        ({"tags": ["b2", "a1"]}, {"add": ["c3"], "remove": ["a1"]}, ["b2", "c3"]),
+        ({"tags": ["b2"]}, {"remove": ["b2"]}, []),
+        ({"tags": ["AB"]}, {"add": ["ab"]}, ["AB", "ab"]),
+        ({}, {"add": ["ab"]}, ["ab"]),
+        ({"tags": None}, {"add": ["ab"]}, ["ab"]),
+        ("nonsense", {"add": ["ab"]}, ["ab"]),
+    ],
+)
+def test_merged_update_has_the_new_list(record: Any, tags: Any, merged: list[str]) -> None:
+    assert DATA_WORLD.merged_update(change(tags, title="x"), record) == change(merged, title="x")
+
+
+@pytest.mark.parametrize("tags", [{"add": ["ab"]}, {"remove": ["x9"]}, {"add": ["ab"], "remove": ["x9"]}])
+def test_merged_update_without_a_difference_has_no_tags(tags: Any) -> None:
+    record: Any = {"tags": ["ab", "cd"]}
+    assert DATA_WORLD.merged_update(change(tags), record) is None
+    merged = DATA_WORLD.merged_update(change(tags, title="x"), record)
+    assert merged == Update("data.world", "acme/products", {"title": "x"})
+
+
+def test_merged_update_keeps_the_other_provider_unchanged() -> None:
+    update = Update("apify", "abc", {"name": "x"})
+    assert PROVIDERS["apify"].read_request("http://h", update) is None
+    assert PROVIDERS["apify"].merged_update(update, None) is update
+
+
+@pytest.mark.parametrize(
+    ("provider", "status", "body", "refuses"),
+    [
+        ("data.world", 401, None, True),
+        ("data.world", 403, {"message": "x"}, True),
+        ("data.world", 404, {"error": {"type": "record-or-token-not-found"}}, False),
+        ("apify", 401, None, True),
+        ("apify", 404, {"error": {"type": "record-or-token-not-found"}}, True),
+        ("apify", 404, {"error": {"type": "page-not-found"}}, False),
+        ("apify", 404, "record-or-token-not-found", False),
+        ("apify", 400, {"error": {"type": "record-or-token-not-found"}}, False),
+    ],
+)
+def test_refuses_token_depends_on_status_and_type(provider: str, status: int, body: Any, refuses: bool) -> None:
+    assert PROVIDERS[provider].refuses_token(status, body) is refuses
