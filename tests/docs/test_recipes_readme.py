@@ -1,0 +1,176 @@
+"""Tests of deploy/recipes/README.md: its generated tables, its examples, and its lists."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from marshmallow import Schema, fields, validate
+
+from deploy.local.cloud import ROOT, secret_name
+from deploy.local.field_tables import PATH, build, rows
+from handlers.hooks.templates.filters import FILTERS, TESTS
+from handlers.hooks.templates.template import compile_template
+from handlers.providers import PROVIDERS
+from handlers.senders import SENDERS
+from schemas.base import StrictList, UpdateSchema, matches
+from tests.support.hooks import call
+from tests.support.markdown import blocks_named, code_blocks, count_code_blocks
+from tests.support.payloads import github_workflow
+from tests.support.relay import Launch, create_cloud
+
+TEXT = PATH.read_text()
+SECTIONS = {section.partition("\n")[0]: section for section in re.split(r"^#+ ", TEXT, flags=re.MULTILINE)}
+
+
+def names_in(section: str) -> set[str]:
+    """Return the text of each code span in a section."""
+    return set(re.findall(r"`([^`\n]+)`", SECTIONS[section]))
+
+
+# The generated tables
+
+
+def test_field_tables_are_current() -> None:
+    assert build() == TEXT, "run `make tables`"
+
+
+def test_field_tables_without_the_marks_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "README.md").write_text("# A document\n")
+    monkeypatch.setattr("deploy.local.field_tables.PATH", tmp_path / "README.md")
+    with pytest.raises(ValueError, match=r"must contain the lines '<!-- generated"):
+        build()
+
+
+def test_field_tables_have_every_field() -> None:
+    for provider in PROVIDERS.values():
+        for name in provider.update_schema.fields:
+            assert f"| `{name}` |" in SECTIONS[provider.title]
+    assert "| `files[].source.oauthToken.id` | string |  | Required. Must be a UUID. |" in TEXT
+
+
+def test_field_table_row_states_each_rule() -> None:
+    class Part(UpdateSchema):
+        """A part of
+        an update."""
+
+        size = fields.String(required=True, validate=validate.Length(min=1), metadata={"secret": True})
+
+    class Update(UpdateSchema):
+        name = fields.String(
+            allow_none=True,
+            validate=[validate.Length(max=25_000), matches("[^~]", "Must not contain '~' or '|'.")],
+            metadata={"description": "A *name*."},
+        )
+        parts = StrictList(fields.Nested(Part), distinct=True)
+        part = fields.Nested(Part)
+
+    assert list(rows(Update(), "")) == [
+        r"| `name` | string | yes | A \*name\*. Up to 25,000 characters. Must not contain '\~' or '\|'. |",
+        "| `parts` | list of objects |  | Each item: A part of an update. The items are distinct. |",
+        "| `parts[].size` | string |  | Required. At least 1 character. A credential. |",
+        "| `part` | object |  | A part of an update. |",
+        "| `part.size` | string |  | Required. At least 1 character. A credential. |",
+    ]
+
+
+def test_field_table_unknown_rule_or_type_is_an_error() -> None:
+    for field in (fields.String(validate=validate.URL()), fields.Decimal()):
+        schema = Schema.from_dict({"x": field})()
+        with pytest.raises(TypeError, match="has no "):
+            list(rows(schema, ""))
+
+
+def test_field_effects_have_every_field() -> None:
+    names = names_in("Fields that replace, and fields that add")
+    for provider in PROVIDERS.values():
+        assert set(provider.update_schema.fields) <= names
+
+
+# The examples
+
+
+def test_recipes_readme_every_block_of_code_is_tested() -> None:
+    assert count_code_blocks(TEXT) == len(code_blocks(TEXT))
+
+
+def test_recipes_readme_hook_updates_both_datasets(launch: Launch, tmp_path: Path) -> None:
+    path = tmp_path / "relay.yaml"
+    # The limits on native events don't apply to the hook.
+    path.write_text("\n".join([*blocks_named(TEXT, "allow"), *blocks_named(TEXT, "hook")]).replace("acme/*", "none"))
+    cloud = create_cloud().start()
+    for name, value in (("github-webhook-secret", "CANARY"), ("janes-apify-token", cloud.apify_token)):
+        cloud.secret_manager.add_version(secret_name(name), value)
+    cloud.data_world.add("acme/products")
+    dataset = cloud.apify.add("jane", "products")
+    relay = launch(on=cloud, RELAY_CONFIG=str(path), APIFY_TOKEN=None)
+    payload = github_workflow()
+    payload["repository"]["name"] = "products"
+    response = call(relay, "build-products", payload, sender="github", secret="CANARY")
+    assert response.status_code == 200, response.text
+    assert cloud.data_world.datasets["acme/products"]["summary"] == "Built by run 214 on 2026-11-22."
+    assert cloud.apify.datasets[dataset]["generalAccess"] == "ANYONE_WITH_NAME_CAN_READ"
+    event = {"provider": "data.world", "dataset": "acme/products", "update": {"title": "Products"}}
+    assert relay.post(event).status_code == 403
+    cloud.stop()
+
+
+def test_recipes_readme_check_commands_print_the_update(tmp_path: Path) -> None:
+    (script,) = blocks_named(TEXT, "check")
+    payload = tmp_path / "payload.json"
+    payload.write_text(json.dumps(github_workflow()))
+    script = script.replace(".venv/bin/python", sys.executable).replace("payload.json", str(payload))
+    completed = subprocess.run(
+        ["bash", "-e", "-c", script],
+        env={"PATH": os.environ["PATH"]}, cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (completed.returncode, completed.stderr) == (0, "")
+    assert completed.stdout.startswith("deploy/relay.yaml: no mistakes, 0 hooks.\n")
+    assert "updates.0: PATCH https://api.data.world/v0/datasets/acme/products" in completed.stdout
+
+
+def test_recipes_readme_templates_are_valid() -> None:
+    spans = re.findall(r"`(\{\{ [^`]+ \}\})`", TEXT)
+    templates = [span.replace(r"\|", "|") for span in spans if span != "{{ … }}"]
+    assert len(templates) >= 6
+    for template in templates:
+        compile_template(template, 1000)
+
+
+# The lists
+
+
+def test_recipes_readme_links_to_every_recipe() -> None:
+    files = {path.name for path in PATH.parent.iterdir() if path.suffix in (".yaml", ".py")}
+    recipes = {name for name in files if not name.endswith(".tests.yaml")}
+    assert recipes == set(re.findall(r"\[(\S+)\]\(\1\)", SECTIONS["Recipes"]))
+
+
+def test_recipes_readme_names_every_sender() -> None:
+    first_cells = re.findall(r"^\| (`.*?) \|", SECTIONS["Senders"], re.MULTILINE)[1:]
+    assert set(re.findall(r"`([\w-]+)`", " ".join(first_cells))) == set(SENDERS)
+
+
+def test_recipes_readme_names_the_senders_with_a_test_message() -> None:
+    (sentence,) = re.findall(r"ignores the test messages of (.*?) without", SECTIONS["Conditions"], re.DOTALL)
+    with_test_message = {name for name, sender in SENDERS.items() if sender.test_header or sender.test_field}
+    assert set(re.findall(r"`([\w-]+)`", sentence)) == with_test_message
+
+
+def test_recipes_readme_names_every_filter_and_test() -> None:
+    before, _, after = SECTIONS["Filters"].partition("These [tests]")
+    assert set(re.findall(r"`(\w+)`", before)) == set(FILTERS)
+    assert set(re.findall(r"`(\w+)`", after.partition("\n\n")[2])) == {name for name in TESTS if name.isidentifier()}
+
+
+def test_recipes_readme_links_lead_to_files_and_headings() -> None:
+    headings = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in SECTIONS}
+    for target in re.findall(r"\]\(([^)]+)\)", TEXT):
+        path, _, fragment = target.partition("#")
+        if not path:
+            assert fragment in headings, target
+        elif "://" not in path:
+            assert (PATH.parent / path).exists(), target
