@@ -1,6 +1,6 @@
 """Tests of deploy/recipes/*.yaml: each recipe gets a payload of its sender, with the credential of the sender."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,14 @@ import yaml
 from deploy.local.cloud import ROOT, Cloud, secret_name
 from tests.support import payloads
 from tests.support.hooks import call
-from tests.support.project import README
 from tests.support.relay import Launch, Relay, assert_problem
 
-RECIPES = sorted((ROOT / "deploy/recipes").glob("*.yaml"))
+#: The recipes with a hook. github-step.yaml has none: see tests/integration/test_recipe_step.py.
+RECIPES = sorted(
+    path
+    for path in (ROOT / "deploy/recipes").glob("*.yaml")
+    if path.name != "github-step.yaml" and not path.name.endswith(".tests.yaml")
+)
 
 
 @contextmanager
@@ -171,7 +175,23 @@ def test_recipe_without_the_credential_responds_401(path: Path, launch: Launch) 
             assert_problem(relay.send(b"{}", path=f"/hooks/{path.stem}", headers=headers), 401, "unauthenticated")
 
 
-def test_recipes_are_all_tested_and_in_the_readme() -> None:
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipe_has_tests_of_its_hook(path: Path) -> None:
+    """`check` runs these tests: see tests/integration/test_cli_tests.py."""
+    tests = yaml.safe_load(path.with_suffix(".tests.yaml").read_text())["tests"]
+    assert {test["hook"] for test in tests} == {path.stem}
+    assert any("updates" in test["expect"] for test in tests)
+    assert any(test["expect"] == "ignored" for test in tests)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipe_without_the_credential_responds_401(path: Path, launch: Launch) -> None:
+    with running_recipe(launch, path.stem, "the right CANARY") as relay:
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"X-Hub-Signature-256": "sha256=00"}):
+            assert_problem(relay.send(b"{}", path=f"/hooks/{path.stem}", headers=headers), 401, "unauthenticated")
+
+
+def test_recipes_are_all_tested() -> None:
     tests: dict[str, Callable[..., None]] = {
         "apify-run": test_apify_run_recipe_succeeded_run_updates_both_datasets,
         "github-workflow": test_github_workflow_recipe_successful_workflow_updates_the_summary,
@@ -180,9 +200,6 @@ def test_recipes_are_all_tested_and_in_the_readme() -> None:
         "airbyte-sync": test_airbyte_sync_recipe_successful_sync_updates_the_summary,
     }
     assert {path.stem for path in RECIPES} == set(tests)
-    for path in (ROOT / "deploy/recipes").iterdir():
-        if path.suffix in (".yaml", ".py"):
-            assert f"(deploy/recipes/{path.name})" in README
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
