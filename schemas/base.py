@@ -24,8 +24,13 @@ from schemas.strict_json import quoted
 #: The maximum number of errors in a response, because a body can have a million errors.
 MAX_ERRORS = 100
 
+#: The beginning of the message about an unknown field.
+UNKNOWN_FIELD = "Unknown field"
+
 _MAX_HINT_LENGTH = 64
 _MIN_PREFIX_LENGTH = 3
+# The last step of a path.
+_LAST_STEP = re.compile(r'(?:\A|\.)(?:"(?:[^"\\]|\\.)*"|[^."]+)\Z')
 _PLAIN_KEY = re.compile(r"[\w$-]{1,64}|\"_schema\"", re.ASCII)
 
 
@@ -109,7 +114,7 @@ def _messages(error: ValidationError) -> dict[str, Any]:
 def _unknown_field_message(name: str, known: list[str]) -> str:
     hint = closest(name, known)
     remedy = f"did you mean {hint}?" if hint else f"the known fields are: {', '.join(known)}."
-    return f"Unknown field; {remedy}"
+    return f"{UNKNOWN_FIELD}; {remedy}"
 
 
 def flatten(messages: Mapping[Any, Any]) -> Errors:
@@ -148,6 +153,13 @@ def path_step(key: object) -> str:
         return text
     before, separator, _ = text.partition("://")
     return quoted(f"{before}{separator}…" if separator else text)
+
+
+def line_of(lines: Mapping[str, int], path: str) -> int:
+    """Return the line of a path, or of its closest parent in `lines`, which has the lines of a file by path."""
+    while path and path not in lines:
+        path = _LAST_STEP.sub("", path)
+    return lines.get(path, 1)
 
 
 class StrictList(fields.List[Any]):

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -25,13 +25,15 @@ _INVALID_TIMESTAMP = "Must be an RFC 3339 timestamp, such as 2026-11-22T08:30:00
 class Update:
     """A change to one dataset.
 
-    `body` is the body of the provider's request, unchanged. `token` replaces the provider's own token.
+    `body` is the body of the provider's request, unchanged. `token` replaces the provider's own token. `position` is
+    the index of the update in the hook, for error messages.
     """
 
     provider: str
     dataset: str
     body: Mapping[str, JSON]
     token: SecretReference | None = None
+    position: int = field(default=0, compare=False)
 
 
 def printable_id(text: str | None) -> str | None:

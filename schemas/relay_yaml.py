@@ -11,6 +11,7 @@
           - provider: apify
             dataset: "{{ event.resource.defaultDatasetId }}"
             token: other-apify-token           # optional
+            when: event.resource.defaultDatasetId is defined   # optional
             update: {name: "products-{{ event.resource.finishedAt[:10] }}"}
 
 The schemas declare the shape of the file. `handlers.hooks.loader` checks the rest: senders, providers, secret
@@ -19,7 +20,18 @@ references, templates, and the literal parts of an update.
 
 from marshmallow import fields, validate
 
-from schemas.base import StrictSchema, matches
+from schemas.base import StrictSchema, matches, one_of
+
+#: The hash functions and the encodings of a custom sender's signature.
+HASHES = ("sha256", "sha1", "sha512")
+ENCODINGS = ("hex", "base64")
+
+
+def _condition(description: str) -> fields.String:
+    return fields.String(
+        error_messages={"invalid": "Must be a string: an expression, without braces."},
+        metadata={"description": f"A Jinja2 expression without braces. {description}"},
+    )
 
 
 class EventsSchema(StrictSchema):
@@ -41,6 +53,21 @@ class HookUpdateSchema(StrictSchema):
     dataset = fields.Raw(required=True)
     update = fields.Raw(required=True, metadata={"description": "The body of the provider's request."})
     token = fields.String(metadata={"description": "The secret reference of a token, instead of the provider's own."})
+    when = _condition("The hook leaves out this update for an event for which the expression is false.")
+
+
+class CustomSenderSchema(StrictSchema):
+    """A sender that isn't in the table of senders. With `hmac`, a header has a signature of the body."""
+
+    header = fields.String(
+        required=True,
+        # RFC 9110, 5.6.2. gunicorn drops a header whose name contains an underscore.
+        validate=matches(r"[!#$%&'*+.^`|~0-9A-Za-z-]+", "Must be the name of a header, without '_'."),
+        metadata={"description": "The name of the header with the signature of the body, or with the secret itself."},
+    )
+    hmac = fields.String(validate=one_of(HASHES), metadata={"description": "The hash function of the signature."})
+    prefix = fields.String(metadata={"description": "The text before the signature in the header, such as v0=."})
+    encoding = fields.String(validate=one_of(ENCODINGS), metadata={"description": "The encoding of the signature."})
 
 
 class HookSchema(StrictSchema):
@@ -48,10 +75,7 @@ class HookSchema(StrictSchema):
 
     sender = fields.String(required=True)
     secret = fields.Raw(required=True, metadata={"description": "A secret reference, or a list of them."})
-    when = fields.String(
-        error_messages={"invalid": "Must be a string: an expression, without braces."},
-        metadata={"description": "A Jinja2 expression. The hook ignores an event for which the expression is false."},
-    )
+    when = _condition("The hook ignores an event for which the expression is false.")
     updates = fields.List(
         fields.Nested(HookUpdateSchema),
         required=True,

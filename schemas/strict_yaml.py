@@ -13,6 +13,7 @@ import yaml
 from schemas.base import path_step
 from schemas.problem import Errors
 from schemas.strict_json import JSON, MAX_DEPTH, quoted
+from schemas.yaml_hints import hint_for
 
 # A few lines of aliases to aliases can stand for millions of values.
 _MAX_VALUES = 100_000
@@ -25,13 +26,10 @@ _SCALARS = {
     "int": re.compile(r"[-+]?(?:0|[1-9][0-9]*)\Z"),
     "float": re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z"),
 }
-# The remedies for common mistakes, by the beginning of PyYAML's description.
-_HINTS = {
-    "found character '\\t'": " Indent with spaces, not with tabs.",
-    "mapping values are not allowed": " Put a value that contains ': ' in quotes.",
-    "expected <block end>": " Put the whole value in quotes if the value begins with a quote or with {{.",
-    "but found another document": " Put everything into one document.",
-}
+# The key of the object that YAML reads in `name: {event.x}`.
+_ONE_BRACE = re.compile(r"(?:event|headers)[.\[]")
+# PyYAML counts these line breaks.
+_LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 
 
 class _Loader(yaml.SafeLoader):
@@ -44,32 +42,44 @@ for _name, _pattern in _SCALARS.items():
     _Loader.add_implicit_resolver(f"{_TAG}{_name}", _pattern, None)
 
 
-def parse(text: str) -> tuple[JSON, Errors]:
-    """Return the value of the only document in `text`, and the mistakes by path. The path of the document is ""."""
+def parse(text: str) -> tuple[JSON, Errors, dict[str, int]]:
+    """Return the value of the only document in `text`, the mistakes by path, and the lines by path.
+
+    The path of the document is "". The first line is 1. The line of a member of an object is the line of its key.
+    """
     converter = _Converter()
     try:
         node = yaml.compose(text, Loader=_Loader)
-        return (None if node is None else converter.convert(node, "", 1)), converter.errors
+        value = None if node is None else converter.convert(node, "", 1)
     except yaml.MarkedYAMLError as error:
         mark, problem = error.problem_mark or error.context_mark, error.problem or ""
-        location = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-        hint = next((hint for beginning, hint in _HINTS.items() if problem.startswith(beginning)), "")
-        return None, {"": [f"Not valid YAML: {problem}{location}.{hint}"]}
-    except yaml.YAMLError:
-        return None, {"": ["Not valid YAML: the file contains a character that YAML doesn't allow."]}
+        location = f" (column {mark.column + 1})" if mark else ""
+        hint = hint_for(problem, _LINE_BREAK.split(text), mark.line) if mark else ""
+        message = f"Not valid YAML: {problem}{location}. {hint}".rstrip()
+        return None, {"": [message]}, {"": mark.line + 1} if mark else {}
+    except yaml.reader.ReaderError as error:
+        message = "Not valid YAML: the file contains a character that YAML doesn't allow."
+        return None, {"": [message]}, {"": text.count("\n", 0, error.position) + 1}
     except RecursionError:
-        return None, {"": [f"Nested deeper than {MAX_DEPTH} levels."]}
+        return None, {"": [f"Nested deeper than {MAX_DEPTH} levels."]}, {}
+    return value, converter.errors, converter.lines
 
 
 class _Converter:
-    """A converter of the nodes of a document to JSON values, which collects the mistakes in `errors`, by path."""
+    """A converter of the nodes of a document to JSON values.
+
+    The converter collects the mistakes in `errors`, by path, and the lines in `lines`, by path.
+    """
 
     def __init__(self) -> None:
         self.errors: Errors = {}
+        self.lines: dict[str, int] = {}
         self._count = 0
 
     def convert(self, node: yaml.Node, path: str, depth: int) -> JSON:
         self._count += 1
+        # The value of a member can begin on the line after its key.
+        self.lines.setdefault(path, node.start_mark.line + 1)
         if self._count > _MAX_VALUES:
             self.errors[""] = [f"More than {_MAX_VALUES} values. An alias counts as all values for which it stands."]
         elif depth > MAX_DEPTH:
@@ -89,13 +99,18 @@ class _Converter:
         for key_node, value_node in node.value:
             key = self._scalar(key_node, path) if isinstance(key_node, yaml.ScalarNode) else None
             if isinstance(key, str):
+                self.lines[_join(path, key)] = key_node.start_mark.line + 1
                 if key in value:
                     self._add_error(_join(path, key), "Duplicate key", key_node)
                 value[key] = self.convert(value_node, _join(path, key), depth + 1)
+                if _ONE_BRACE.match(key) and value_node.value == "":
+                    self._add_error(path, "A template begins with {{, and must be in quotes", key_node)
             elif isinstance(key_node, yaml.MappingNode):
                 self._add_error(path, "A value that begins with {{ must be in quotes", key_node)
             else:
-                self._add_error(path, "A key is not a string; put the key in quotes", key_node)
+                # The key of a list or an object has no path.
+                key_path = _join(path, key_node.value) if isinstance(key_node, yaml.ScalarNode) else path
+                self._add_error(key_path, "A key is not a string; put the key in quotes", key_node)
         return value
 
     def _scalar(self, node: yaml.ScalarNode, path: str) -> JSON:
@@ -115,7 +130,8 @@ class _Converter:
         return text
 
     def _add_error(self, path: str, message: str, node: yaml.Node) -> None:
-        self.errors.setdefault(path, []).append(f"{message} (line {node.start_mark.line + 1}).")
+        self.errors.setdefault(path, []).append(f"{message}.")
+        self.lines[path] = node.start_mark.line + 1
 
 
 def _join(path: str, key: object) -> str:

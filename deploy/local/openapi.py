@@ -21,7 +21,7 @@ from deploy.local.openapi_responses import HEADERS, RESPONSE_SCHEMAS, ref
 from handlers.providers import PROVIDERS
 from schemas.base import StrictBoolean, StrictList, StrictSchema, UpdateSchema, string_values
 from schemas.cloud_event import CloudEventSchema
-from schemas.data_world import Source
+from schemas.data_world import Source, TagChange, Tags
 from schemas.event import EventSchema
 from schemas.problem import ProblemSchema
 
@@ -56,6 +56,13 @@ class _Converter(OpenAPIConverter):
             json_schema["dependentRequired"] = {"requestEntity": ["requestHeaders"]}
         return json_schema
 
+    def field2property(self, field: fields.Field[Any]) -> dict[str, Any]:
+        """Return the JSON schema of a field. Tags can also be an object."""
+        schema: dict[str, Any] = super().field2property(field)
+        if not isinstance(field, Tags):
+            return schema
+        return {"anyOf": [schema, self.resolve_nested_schema(TagChange)]}  # type: ignore[no-untyped-call]
+
     def field2pattern(self, field: fields.Field[Any], **_: Any) -> dict[str, str]:
         """Return the pattern of a field with one pattern. A field with several patterns has a pattern as metadata."""
         patterns = [str(rule.regex.pattern) for rule in field.validators if isinstance(rule, validate.Regexp)]
@@ -66,6 +73,8 @@ class _Converter(OpenAPIConverter):
         properties: dict[str, Any] = {}
         if isinstance(field, StrictList) and field.distinct:
             properties["uniqueItems"] = True
+        if isinstance(field, fields.Dict) and field.key_field and field.key_field.validators:
+            properties["propertyNames"] = self.field2property(field.key_field)
         if string_values in field.validators:
             properties["additionalProperties"] = {"type": "string"}
         schema = getattr(field, "parent", None)
@@ -81,7 +90,9 @@ class _Converter(OpenAPIConverter):
         self.attribute_functions.append(self.own2properties)
 
 
-class _Plugin(MarshmallowPlugin):
+class Plugin(MarshmallowPlugin):
+    """apispec's plugin with the converter above."""
+
     Converter = _Converter
 
 
@@ -95,7 +106,7 @@ def build() -> str:
     """Return the content of deploy/openapi.json."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     info = {"description": _DESCRIPTION, "license": {"name": project["license"], "identifier": project["license"]}}
-    spec = APISpec("Dataset Relay", project["version"], "3.1.0", plugins=[_Plugin()], info=info)
+    spec = APISpec("Dataset Relay", project["version"], "3.1.0", plugins=[Plugin()], info=info)
     for provider in PROVIDERS.values():
         _add_schema(spec, provider.event_schema)
     spec.components.schema("Event", _event_schema())

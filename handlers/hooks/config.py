@@ -9,6 +9,7 @@ from typing import Protocol
 from handlers.hooks.templates import tree
 from handlers.hooks.templates.template import Template
 from handlers.hooks.templates.tree import Tree
+from schemas.base import line_of
 from schemas.event import Update
 from schemas.problem import Errors
 from schemas.secret_reference import SecretReference
@@ -35,12 +36,13 @@ class Sender(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class UpdateTemplate:
-    """One update of a hook, as templates. `token` replaces the provider's own token."""
+    """One update of a hook, as templates. `token` replaces the provider's own token, and `when` limits the update."""
 
     provider: str
     dataset: Tree
     body: Tree
     token: SecretReference | None
+    when: Template | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +57,29 @@ class Hook:
 
 
 @dataclass(frozen=True, slots=True)
+class Positions:
+    """The name of relay.yaml, and the line of each part of the file by path. The first line is 1."""
+
+    file: str
+    lines: Mapping[str, int] = field(default_factory=dict)
+
+    def locate(self, path: str) -> str:
+        """Return the file, the line, the hook, and the rest of a path, such as `relay.yaml:12: hook x: updates.0`."""
+        parts = [f"{self.file}:{line_of(self.lines, path)}" if self.lines else self.file]
+        if match := _HOOK_PATH.fullmatch(path):
+            parts += [f"hook {match['name']}", match["rest"]]
+        else:
+            parts.append(path)
+        return ": ".join(filter(None, parts))
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The content of relay.yaml. Without `allow`, a native event can update any dataset."""
 
     allow: tuple[str, ...] | None = None
     hooks: Mapping[str, Hook] = field(default_factory=dict)
+    positions: Positions = field(default=Positions("relay.yaml"), compare=False)
 
     def allows(self, update: Update) -> bool:
         """Return True if a native event can request `update`."""
@@ -67,18 +87,22 @@ class Config:
         return self.allow is None or any(fnmatchcase(reference, pattern) for pattern in self.allow)
 
     def notes(self, hidden: Collection[str]) -> list[str]:
-        """Return notes about the parts of the file that are valid, but probably not intended.
+        """Return notes about the parts of the file that are valid, but probably not intended, in the order of the file.
 
         `hidden` contains the names of the headers that templates can't see.
         """
-        notes = []
+        notes: list[tree.Note] = []
         for hook in self.hooks.values():
-            hook_notes = tree.template_notes(hook.when, "when", hidden) if hook.when else []
+            path = f"hooks.{hook.name}"
+            notes += tree.template_notes(hook.when, f"{path}.when", hidden) if hook.when else []
             for position, update in enumerate(hook.updates):
-                hook_notes += tree.notes(update.dataset, f"updates.{position}.dataset", hidden)
-                hook_notes += tree.notes(update.body, f"updates.{position}.update", hidden)
-            notes += [f"hook {hook.name}: {note}" for note in hook_notes]
-        return notes
+                update_path = f"{path}.updates.{position}"
+                notes += tree.template_notes(update.when, f"{update_path}.when", hidden) if update.when else []
+                notes += tree.notes(update.dataset, f"{update_path}.dataset", hidden)
+                notes += tree.notes(update.body, f"{update_path}.update", hidden)
+                notes += _rename_notes(update, update_path)
+        notes.sort(key=lambda note: line_of(self.positions.lines, note[0]))
+        return [f"{self.positions.locate(path)} {text}" for path, text in notes]
 
     def warnings(self, settings: Settings) -> list[str]:
         """Return warnings about updates that have no token with these settings."""
@@ -87,26 +111,39 @@ class Config:
             for position, update in enumerate(hook.updates):
                 if not (update.token or settings.providers[update.provider].token):
                     variable = provider_variable(update.provider, "TOKEN")
-                    without_token.setdefault(variable, []).append(f"hook {hook.name}: updates.{position}")
+                    without_token.setdefault(variable, []).append(f"hooks.{hook.name}.updates.{position}")
         return [
-            f"{variable} isn't set. Updates of hooks without a token: {len(locations)}, such as {locations[0]}."
-            for variable, locations in without_token.items()
+            f"{self.positions.locate(paths[0])}: {variable} isn't set. Updates of hooks without a token: {len(paths)}."
+            for variable, paths in without_token.items()
         ]
 
 
-class ConfigError(Exception):
-    """relay.yaml is invalid. `lines` has one line for each mistake: the file, the hook, the path, and the reason."""
+def _rename_notes(update: UpdateTemplate, path: str) -> list[tree.Note]:
+    """Return a note about an update that changes the name by which it refers to its dataset, as in `jane~products`."""
+    if not (isinstance(update.dataset, str) and "~" in update.dataset and isinstance(update.body, dict)):
+        return []
+    if update.body.get("name", own_name := update.dataset.partition("~")[2]) == own_name:
+        return []
+    message = (
+        f"can work only once: after a change of the name, there is no dataset {update.dataset}. Refer to the dataset "
+        "by its ID."
+    )
+    return [(f"{path}.update.name", message)]
 
-    def __init__(self, file: str, errors: Errors) -> None:
+
+class ConfigError(Exception):
+    """relay.yaml is invalid.
+
+    `lines` has one line for each mistake, in the order of the file: the file, the line, the hook, the path, and the
+    reason.
+    """
+
+    def __init__(self, positions: Positions, errors: Errors) -> None:
         self.lines = [
-            f"{file}: {_location(path)}{message}" for path, messages in errors.items() for message in messages
+            f"{positions.locate(path)}: {message}"
+            for path, messages in sorted(errors.items(), key=lambda item: line_of(positions.lines, item[0]))
+            for message in messages
         ]
         super().__init__(
             "dataset-relay can't start. Correct these mistakes:\n" + "\n".join(f"  {line}" for line in self.lines)
         )
-
-
-def _location(path: str) -> str:
-    if match := _HOOK_PATH.fullmatch(path):
-        return f"hook {match['name']}: {match['rest']}: " if match["rest"] else f"hook {match['name']}: "
-    return f"{path}: " if path else ""

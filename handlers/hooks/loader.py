@@ -9,15 +9,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from marshmallow import Schema, ValidationError, fields
+from marshmallow import ValidationError
 from marshmallow.exceptions import SCHEMA
 
-from handlers.hooks.config import Config, ConfigError, Hook, Sender, UpdateTemplate
+from handlers.hooks.config import Config, ConfigError, Hook, Positions, Sender, UpdateTemplate
+from handlers.hooks.hints import misplaced_keys
 from handlers.hooks.templates.limits import as_text
 from handlers.hooks.templates.sandbox import TemplateMistakeError
 from handlers.hooks.templates.template import Template, compile_condition
 from handlers.hooks.templates.tree import Tree, compile_tree, literal_value, template_paths
-from schemas.base import flatten, one_of, path_step
+from schemas.base import UNKNOWN_FIELD, flatten, one_of, path_step
 from schemas.event import EventSchema
 from schemas.problem import Errors
 from schemas.relay_yaml import RelayYamlSchema
@@ -54,15 +55,15 @@ def load(
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise ConfigError(file, {"": [f"Can't read the file: {error.strerror}."]}) from None
+        raise ConfigError(Positions(file), {"": [f"Can't read the file: {error.strerror}."]}) from None
     except UnicodeDecodeError as error:
-        raise ConfigError(file, {"": [f"The file is not UTF-8 (byte {error.start})."]}) from None
+        raise ConfigError(Positions(file), {"": [f"The file is not UTF-8 (byte {error.start})."]}) from None
     if _is_empty(text):
         return Config()
     reader = _Reader(senders, schemas, references, max_template_length)
-    config = reader.read(text)
+    config = reader.read(file, text)
     if reader.errors:
-        raise ConfigError(file, reader.errors)
+        raise ConfigError(config.positions, reader.errors)
     return config
 
 
@@ -88,25 +89,27 @@ class _Reader:
         self._references = references
         self._max_template_length = max_template_length
 
-    def read(self, text: str) -> Config:
-        """Return the content of a file. The result is unusable if `errors` has mistakes."""
+    def read(self, file: str, text: str) -> Config:
+        """Return the content of a file. With mistakes in `errors`, only the positions in the result are usable."""
         # PyYAML is slow to import, and the default file doesn't need PyYAML.
         from schemas import strict_yaml
 
-        value, errors = strict_yaml.parse(text)
+        value, errors, lines = strict_yaml.parse(text)
         self._add("", errors)
-        file: Any = {} if value is None else value
-        messages: dict[str, Any] = RelayYamlSchema().validate(file)
+        content: Any = {} if value is None else value
+        messages: dict[str, Any] = RelayYamlSchema().validate(content)
         # Report the messages about a hook together with the mistakes that the checks below detect in the same hook.
         hook_messages = messages.pop("hooks") if isinstance(messages.get("hooks"), dict) else {}
         self._add("", flatten(messages))
-        parts = _object(file)
+        parts = _object(content)
         allow = self._read_allow(parts["events"]) if "events" in parts else None
         hooks = {}
         for name, raw in _object(parts.get("hooks")).items():
             if hook := self._read_hook(name, raw, hook_messages.get(name, {})):
                 hooks[name] = hook
-        return Config(allow, hooks)
+        # These hints are more accurate than the messages of the schema about the same keys.
+        self.errors.update({path: [hint] for path, hint in misplaced_keys(content, self._schemas).items()})
+        return Config(allow, hooks, Positions(file, lines))
 
     def _read_allow(self, raw: JSON) -> tuple[str, ...]:
         patterns = _list(_object(raw).get("allow"))
@@ -125,11 +128,10 @@ class _Reader:
         self._add(path, flatten({SCHEMA: messages.get("value", {})}))
         hook = _object(raw)
         sender = self._look_up(f"{path}.sender", hook.get("sender"), self._senders)
-        secrets = when = None
+        secrets = None
         if (secret := hook.get("secret")) is not None:
             secrets = self._parse(f"{path}.secret", lambda: self._references.parse_list(secret, f"hook {name}: secret"))
-        if isinstance(condition := hook.get("when"), str):
-            when = self._parse(f"{path}.when", lambda: self._compile_condition(condition))
+        when = self._read_when(hook.get("when"), path)
         updates = [
             self._read_update(update, f"{path}.updates.{position}", f"hook {name}: updates.{position}")
             for position, update in enumerate(_list(hook.get("updates")))
@@ -145,6 +147,7 @@ class _Reader:
         """
         update = _object(raw)
         provider, token = update.get("provider"), None
+        when = self._read_when(update.get("when"), path)
         schema = self._look_up(f"{path}.provider", provider, self._schemas)
         if isinstance(reference := update.get("token"), str):
             token = self._parse(f"{path}.token", lambda: self._references.parse(reference, f"{label}.token"))
@@ -159,10 +162,13 @@ class _Reader:
         if schema is None:
             return None
         self._add(path, _literal_errors(schema, trees, mistakes))
-        return UpdateTemplate(str(provider), trees.get("dataset"), trees.get("update"), token)
+        return UpdateTemplate(str(provider), trees.get("dataset"), trees.get("update"), token, when)
 
-    def _compile_condition(self, text: str) -> Template:
-        return compile_condition(text, self._max_template_length)
+    def _read_when(self, raw: JSON, path: str) -> Template | None:
+        """Return the condition of the hook or update at `path`, or None if there is no valid condition."""
+        if not isinstance(raw, str):
+            return None  # The schema reports a value that isn't a string.
+        return self._parse(f"{path}.when", lambda: compile_condition(raw, self._max_template_length))
 
     def _look_up(self, path: str, name: object, table: Mapping[str, T]) -> T | None:
         """Return the value of `name` in `table`. For an unknown name, add the mistake, and return None."""
@@ -201,25 +207,8 @@ def _literal_errors(schema: EventSchema, trees: Mapping[str, Tree], mistakes: Er
         path: messages
         for path, messages in errors.items()
         # An unknown field is a mistake regardless of its value.
-        if path not in without_value or not _is_declared(schema, path)
+        if path not in without_value or messages[0].startswith(UNKNOWN_FIELD)
     }
-
-
-def _is_declared(schema: Schema, path: str) -> bool:
-    """Return True if a schema declares the field at a path, such as `update.files.0.name`."""
-    declaration: Schema | fields.Field[Any] = schema
-    for step in path.split("."):
-        if isinstance(declaration, fields.Nested):
-            declaration = declaration.schema
-        if isinstance(declaration, Schema):
-            if step not in declaration.fields:
-                return False
-            declaration = declaration.fields[step]
-        elif isinstance(declaration, fields.List):
-            declaration = declaration.inner
-        else:
-            return True  # A free-form object can have any field.
-    return True
 
 
 def _object(value: JSON) -> dict[str, JSON]:

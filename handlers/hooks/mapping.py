@@ -1,13 +1,13 @@
 """Evaluation of a hook: a payload in, updates out."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 
 from handlers.hooks.config import Hook, UpdateTemplate
-from handlers.hooks.templates.limits import Budget, RenderError, RenderLimitError, as_text
-from handlers.hooks.templates.template import MissingKeyError, Template
-from handlers.hooks.templates.tree import render_tree
+from handlers.hooks.templates.limits import Budget, RenderLimitError, as_text
+from handlers.hooks.templates.template import Template
+from handlers.hooks.templates.tree import Falsity, Renderer, check_condition
 from schemas.base import MAX_ERRORS
 from schemas.event import EventSchema, Update, read_event, valid_reference
 from schemas.problem import Errors, InvalidEventError
@@ -25,11 +25,18 @@ class Ignored:
 
 
 def evaluate(
-    hook: Hook, headers: Mapping[str, str], payload: JSON, schemas: Mapping[str, EventSchema], budget: Budget
+    hook: Hook,
+    headers: Mapping[str, str],
+    payload: JSON,
+    schemas: Mapping[str, EventSchema],
+    budget: Budget,
+    warn: Callable[[str], object] = lambda warning: None,
 ) -> tuple[Update, ...] | Ignored:
     """Return the updates that a hook derives from a payload, or the reason to ignore the event. Each update is valid.
 
-    The names in `headers` are lowercase. `schemas` has the schema of each provider's events.
+    The names in `headers` are lowercase. `schemas` has the schema of each provider's events. `warn` gets each warning
+    about a condition inside the hook that probably has a mistake, unless the reason to ignore the event contains the
+    warning.
 
     Raises:
         InvalidEventError: A template fails on the payload, or an update breaks a rule. The error lists every failure.
@@ -37,65 +44,73 @@ def evaluate(
     if hook.sender.is_test_message(headers, payload):
         return Ignored(f"This is a test message of {hook.sender.name}.")
     variables: dict[str, JSON] = {"event": payload, "headers": {**hook.sender.visible_headers(headers)}}
-    if hook.when and (ignored := _check_condition(hook.when, variables, budget)):
-        return ignored
+    if hook.when and (falsity := _check_when(hook.when, variables, budget)):
+        return Ignored(f"The hook's when condition {falsity.reason}", falsity.is_warning)
     updates: list[Update] = []
+    skipped: list[Falsity] = []
     errors: Errors = {}
     dataset: str | None = None
     for position, template in enumerate(hook.updates):
         try:
-            updates.append(_render(template, variables, schemas, budget))
+            if template.when and (falsity := _check_when(template.when, variables, budget)):
+                skipped.append(replace(falsity, reason=f"The when condition of updates.{position} {falsity.reason}"))
+            else:
+                update, warnings = _render(template, variables, schemas, budget)
+                updates.append(replace(update, token=template.token, position=position))
+                for warning in warnings:
+                    warn(f"updates.{position}.{warning}")
         except InvalidEventError as error:
             for path, messages in (error.problem.errors or {}).items():
                 errors[f"updates.{position}.{path}"] = messages
             dataset = error.dataset if len(hook.updates) == 1 else None
     if errors:
         raise InvalidEventError(_INVALID, errors=dict(islice(errors.items(), MAX_ERRORS)), dataset=dataset)
+    if not updates:
+        return Ignored(" ".join(falsity.reason for falsity in skipped), any(falsity.is_warning for falsity in skipped))
+    for falsity in skipped:
+        if falsity.is_warning:
+            warn(falsity.reason)
     return tuple(updates)
 
 
-def _check_condition(when: Template, variables: Mapping[str, JSON], budget: Budget) -> Ignored | None:
-    """Return the reason to ignore an event, or None if the condition is true.
+def _check_when(when: Template, variables: Mapping[str, JSON], budget: Budget) -> Falsity | None:
+    """Return the reason for a condition that isn't true, or None for a true condition.
 
     Raises:
         InvalidEventError: The condition exceeds the budget. The condition may be true, so the event isn't ignored.
     """
     try:
-        if when.is_true(variables, budget):
-            return None
-        return Ignored("The hook's when condition is false for this event.")
-    except MissingKeyError as error:
-        reason = f"The hook's when condition is false for this event: {error}"
-        return Ignored(reason, is_warning=error.has_similar_name)
+        return check_condition(when, variables, budget)
     except RenderLimitError as error:
         raise InvalidEventError(_INVALID, errors={"when": [str(error)]}) from None
-    except RenderError as error:
-        reason = f"The hook's when condition fails on this event and so counts as false: {error}"
-        return Ignored(reason, is_warning=True)
 
 
 def _render(
     template: UpdateTemplate, variables: Mapping[str, JSON], schemas: Mapping[str, EventSchema], budget: Budget
-) -> Update:
-    """Return one update.
+) -> tuple[Update, Iterable[str]]:
+    """Return one update, without its token, and the warnings about its conditions.
 
     Raises:
         InvalidEventError: A template fails on the payload, or the update breaks a rule.
     """
-    failures: Errors = {}
-    dataset = render_tree(template.dataset, variables, budget, failures)
+    renderer = Renderer(variables, budget)
+    dataset = renderer.render(template.dataset)
     event: dict[str, JSON] = {
         "provider": template.provider,
         # Convert a number to text. Keep null: it stands for a missing dataset, not for a dataset with the name "null".
         "dataset": None if dataset is None else as_text(dataset),
-        "update": render_tree(template.body, variables, budget, failures),
+        "update": renderer.render(template.body),
     }
+    failures = renderer.errors
     try:
         update = read_event(event, schemas)
     except InvalidEventError as error:
         # The failure of a template replaces other errors at its path: the template became null, which can break a rule.
-        errors = {**(error.problem.errors or {}), **failures}
+        errors: Errors = {}
+        for path, messages in (error.problem.errors or {}).items():
+            errors.setdefault(renderer.source_path(path), []).extend(messages)
+        errors |= failures
         raise InvalidEventError(_INVALID, errors=errors, dataset=valid_reference(event, schemas)[1]) from None
     if failures:
         raise InvalidEventError(_INVALID, errors=failures, dataset=update.dataset)
-    return replace(update, token=template.token)
+    return update, renderer.warnings.values()

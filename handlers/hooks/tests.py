@@ -16,12 +16,12 @@ from handlers.hooks.templates.limits import Budget
 from handlers.providers.base import Provider
 from handlers.redaction import MARK, Redactor, mask
 from schemas import strict_yaml, yaml_text
-from schemas.base import closest, flatten
+from schemas.base import closest, flatten, line_of
 from schemas.problem import Errors, InvalidEventError
 from schemas.relay_tests_yaml import IGNORED, RelayTestsYamlSchema
 from schemas.strict_json import JSON
 
-_CREDENTIAL = f'Contains a credential. In place of the credential, write {MARK}, which stands for any credential.'
+_CREDENTIAL = f'Contains a credential. In place of each credential, write "{MARK}", with the quotes.'
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +59,13 @@ class Outcome:
         """Return a unified diff between the expectation and the result, as the file states them."""
         expected = _ordered_like(self.result, self.expected)
         before = "" if expected is None else yaml_text.dump_member("expect", expected)
-        after = yaml_text.dump_member("expect", self.result)
-        lines = difflib.unified_diff(before.split("\n") if before else [], after.split("\n"), "expected", "actual", lineterm="")
-        return "\n".join(lines)
+        after = yaml_text.dump_member("expect", self.result).split("\n")
+        before_lines = before.split("\n") if before else []
+        return "\n".join(difflib.unified_diff(before_lines, after, "expected", "actual", lineterm=""))
 
 
 class HookTestsError(Exception):
-    """relay.tests.yaml is invalid. `lines` has one line for each mistake: the file, the line, the path, and the reason."""
+    """relay.tests.yaml is invalid. `lines` has a line for each mistake, with its location."""
 
     def __init__(self, lines: list[str]) -> None:
         self.lines = lines
@@ -86,13 +86,10 @@ def read_tests(
     Raises:
         HookTestsError: The file has mistakes. The error lists every mistake.
     """
-    value, mistakes = strict_yaml.parse(text)[:2]
-    if mistakes:
-        # These messages contain the line.
-        raise HookTestsError([f"{file}: {_prefix(path)}{reason}" for path, reason in _pairs(mistakes)])
-    lines = yaml_text.line_numbers(text)
+    value, errors, lines = strict_yaml.parse(text)
     value = {} if value is None else value
-    errors = flatten(RelayTestsYamlSchema().validate(value))
+    for path, message in _pairs(flatten(RelayTestsYamlSchema().validate(value))):
+        _add(errors, path, message)
     raw_tests = value.get("tests") if isinstance(value, dict) else None
     tests: list[HookTest] = []
     names: dict[str, int] = {}
@@ -111,7 +108,7 @@ def read_tests(
                 payload = read_payload(payload)
             except ValidationError as error:
                 _add(errors, f"{path}.payload", str(error.messages[0]))
-        lowercase = {key.lower(): value for key, value in headers.items()} if isinstance(headers, dict) else {}
+        lowercase = {key.lower(): str(value) for key, value in headers.items()} if isinstance(headers, dict) else {}
         if isinstance(headers, dict) and len(lowercase) < len(headers):
             _add(errors, f"{path}.headers", "Two names differ only in the case of their letters, which has no meaning.")
         for update_path, message in _credential_mistakes(expected, providers):
@@ -119,11 +116,11 @@ def read_tests(
         if not errors:
             assert isinstance(name, str)
             assert isinstance(hook_name, str)
-            line = lines[path]
-            tests.append(HookTest(name, hooks[hook_name], payload, lowercase, expected, position, line))
+            tests.append(HookTest(name, hooks[hook_name], payload, lowercase, expected, position, lines[path]))
     if errors:
+        mistakes = sorted(_pairs(errors), key=lambda mistake: line_of(lines, mistake[0]))
         raise HookTestsError(
-            [f"{file}:{_line(lines, path)}: {_prefix(path)}{reason}" for path, reason in _pairs(errors)]
+            [f"{file}:{line_of(lines, path)}: {f'{path}: ' if path else ''}{message}" for path, message in mistakes]
         )
     return tuple(tests)
 
@@ -217,14 +214,3 @@ def _add(errors: Errors, path: str, message: str) -> None:
 
 def _pairs(errors: Errors) -> list[tuple[str, str]]:
     return [(path, message) for path, messages in errors.items() for message in messages]
-
-
-def _prefix(path: str) -> str:
-    return f"{path}: " if path else ""
-
-
-def _line(lines: Mapping[str, int], path: str) -> int:
-    """Return the line of a path, or of its closest parent that the file contains."""
-    while path and path not in lines:
-        path = path.rpartition(".")[0]
-    return lines.get(path, 1)

@@ -16,6 +16,7 @@ DOCUMENT: dict[str, Any] = json.loads(PATH.read_text())
 INEXPRESSIBLE_RULES = (
     ("the URL and the headers of a source are at most 4096 bytes", r"source\.requestHeaders$", "at most 4096 bytes"),
     ("the headers of an entity have a Content-Type in any spelling", r"source\.requestEntity$", "Needs a Content-Type"),
+    ("no tag is both added and removed", r"tags\.remove$", "Must not have a tag of add"),
     ("the date of a time exists", r"^time$", "RFC 3339"),
     ("data_base64 is base64", r"^data_base64$", "base64"),
     ("the provider has a token", r"^provider$", "no token"),

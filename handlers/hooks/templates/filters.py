@@ -10,6 +10,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import tzinfo
 from functools import partial
 from itertools import islice
 from typing import Any, Literal
@@ -27,15 +28,16 @@ from jinja2.filters import FILTERS as JINJA_FILTERS
 from jinja2.runtime import Context
 from jinja2.tests import TESTS as JINJA_TESTS
 
-from handlers.hooks.templates.limits import Budget, RenderError, as_text, require_defined
-from handlers.hooks.templates.timestamps import parse_timestamp
-from schemas.strict_json import quoted
+from handlers.hooks.templates.limits import Budget, RenderError, as_text, json_type, require_defined
+from handlers.hooks.templates.timestamps import parse_timestamp, time_zone, time_zone_names
+from schemas.problem import InvalidJSONError
+from schemas.strict_json import JSON, MAX_DEPTH, parse_payload, quoted
 
 #: The key of the budget in the context of a template. A template can't contain this name.
 BUDGET = "=budget"
 
 _DATE_DIRECTIVE = re.compile(r"%(.?)", re.DOTALL)
-_DATE_DIRECTIVES = "YmdHMSjGVuyBbAapIf%"
+_DATE_DIRECTIVES = "YmdHMSjGVuyBbAapIfzZ%"
 _MAX_FORMAT_LENGTH = 100
 _MAX_PRECISION = 15
 _MAX_TRIM_CHARACTERS = 100
@@ -47,6 +49,12 @@ _MIN_SIMILARITY = 0.8
 _MAX_COMPARISONS = 100
 # https://docs.apify.com/api/v2/dataset-put
 _APIFY_NAME_LENGTH = 63
+# https://developer.data.world/reference/patchdataset
+_MIN_TAG_LENGTH, _MAX_TAG_LENGTH = 2, 25
+# Shorten a text before its normalization, which can turn one character into 18 characters.
+_MAX_NAME_SOURCE = 1000
+# A tag can't contain these characters, so that they separate the tags of a text.
+_TAG_SEPARATORS = re.compile(r"[,;\r\n]")
 
 
 class Missing(ChainableUndefined, StrictUndefined):
@@ -118,15 +126,20 @@ def budget_of(context: Context) -> Budget:
     return budget
 
 
-def date(value: object, format: str = "%Y-%m-%d") -> str:  # noqa: A002 - the name in templates
-    """Return a timestamp, in UTC, in a format of strftime.
+def date(value: object, format: str = "%Y-%m-%d", tz: str = "UTC") -> str:  # noqa: A002 - the name in templates
+    """Return a timestamp in a format of strftime, in UTC or in the time zone with the IANA name `tz`.
 
     By default, `2026-11-22T23:30:00-05:00` becomes `2026-11-23`.
     """
     check_date_format(format)
+    zone = check_time_zone(tz)
     time = parse_timestamp(value)
     if time is None:
         raise RenderError("date: the value is not a timestamp in a known format.")
+    try:
+        time = time.astimezone(zone)
+    except OverflowError:
+        raise RenderError("date: in this time zone, the year is not between 1 and 9999.") from None
     # strftime writes the year 987 with three digits.
     year = f"{time.year:04d}"
     return time.strftime(_DATE_DIRECTIVE.sub(lambda match: year if match[1] == "Y" else match[0], format))
@@ -144,17 +157,77 @@ def check_date_format(format: object) -> None:  # noqa: A002
         )
 
 
+def check_time_zone(tz: object) -> tzinfo:
+    """Return the time zone with the name `tz`, or raise RenderError if there is none."""
+    if zone := time_zone(tz):
+        return zone
+    if not time_zone_names():
+        raise RenderError("date: this machine has no time zone database. Install the Python package tzdata.")
+    raise RenderError("date: there is no time zone with this name. A valid name is, for example, Europe/Berlin.")
+
+
 def apify_name(value: object) -> str:
     """Return a name that Apify accepts: `Größe (2026)` becomes `Gro-e-2026`."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise RenderError("apify_name: the value must be a string or a number.")
-    # Shorten the text first, because normalization can turn one character into 18 characters.
-    text = unicodedata.normalize("NFKD", as_text(value)[:1000])
-    plain = "".join(character for character in text if not unicodedata.combining(character))
-    name = re.sub(r"[^a-zA-Z0-9]+", "-", plain).strip("-")[:_APIFY_NAME_LENGTH].rstrip("-")
+    name = _plain_words(as_text(value), "-")[:_APIFY_NAME_LENGTH].rstrip("-")
     if not name:
         raise RenderError("apify_name: the value must contain a letter (a-z, A-Z) or a digit.")
     return name
+
+
+@pass_context
+def tags(context: Context, value: object) -> list[str]:
+    """Return tags that data.world accepts: `["open-data", "x", "Open data!"]` becomes `["open data", "Open data"]`.
+
+    The value is a list, or a text with a comma, a semicolon, or a line end between the tags. An item that is not a
+    string becomes JSON. null, an item without two letters or digits, and a repeated tag disappear. A long tag ends
+    after a word, if possible.
+    """
+    if isinstance(value, str):
+        value = _TAG_SEPARATORS.split(value)
+    if not isinstance(value, list | tuple | dict):
+        raise RenderError(f"tags: the value must be a list or a text, and is {json_type(value)}.")
+    items = budget_of(context).count_steps(value)
+    names = (_tag(as_text(item)) for item in items if item is not None)
+    return list(dict.fromkeys(name for name in names if len(name) >= _MIN_TAG_LENGTH))
+
+
+def _tag(text: str) -> str:
+    name = _plain_words(text, " ")
+    if len(name) <= _MAX_TAG_LENGTH:
+        return name
+    words = name[: _MAX_TAG_LENGTH + 1].rpartition(" ")[0]
+    return words if len(words) >= _MIN_TAG_LENGTH else name[:_MAX_TAG_LENGTH]
+
+
+def _plain_words(text: str, separator: str) -> str:
+    """Return the ASCII letters and digits of a text, without accents, and with `separator` for all other characters."""
+    plain = text[:_MAX_NAME_SOURCE]
+    if not plain.isascii():
+        normalized = unicodedata.normalize("NFKD", plain)
+        plain = "".join(character for character in normalized if not unicodedata.combining(character))
+    return re.sub(r"[^a-zA-Z0-9]+", separator, plain).strip(separator)
+
+
+def split(value: object, sep: str | None = None, maxsplit: int = -1) -> list[str]:
+    """Return the parts of a text between the separators `sep`, or between whitespace, as Python's str.split."""
+    if not isinstance(value, str):
+        raise RenderError(f"split: the value must be text, and is {json_type(value)}.")
+    if not (sep is None or (isinstance(sep, str) and sep)) or not _is_integer(maxsplit):
+        raise RenderError("split: the separator must be a text of at least one character, and maxsplit a whole number.")
+    return value.split(sep, maxsplit)
+
+
+def fromjson(value: object) -> JSON:
+    """Return the value of a JSON text, with the rules for a payload (see strict_json.parse_payload)."""
+    if not isinstance(value, str):
+        raise RenderError(f"fromjson: the value must be text, and is {json_type(value)}.")
+    try:
+        return parse_payload(value.encode())
+    except (InvalidJSONError, UnicodeEncodeError):
+        # The messages of the standard library can contain a part of the text.
+        raise RenderError(f"fromjson: the text is not JSON, or has more than {MAX_DEPTH} nested levels.") from None
 
 
 def limit(value: object, length: int, end: str = "") -> str:
@@ -284,13 +357,16 @@ _FUNCTIONS.filters = {name: JINJA_FILTERS[name] for name in (*_TEXT_FILTERS, *_L
     "apify_name": apify_name,
     "date": date,
     "filesizeformat": filesizeformat,
+    "fromjson": fromjson,
     "join": join,
     "limit": limit,
     "list": list,
     "replace": replace,
     "round": round_number,
+    "split": split,
     "string": as_text,
     "sum": add_up,
+    "tags": tags,
     "tojson": tojson,
     "trim": trim,
     "unique": unique,

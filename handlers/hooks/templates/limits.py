@@ -38,6 +38,11 @@ class NotBooleanError(RenderError):
         super().__init__(f"The result is {kind}, not true or false. Compare the value, as in: {comparison}.")
 
 
+def json_type(value: object) -> str:
+    """Return the name of the JSON type of a value, such as "a list"."""
+    return _COMPARISONS.get(type(value), _OTHER_COMPARISON)[0]
+
+
 # The name of a JSON type, and a comparison that results in true or false.
 _COMPARISONS: Mapping[type, tuple[str, str]] = {
     str: ("text", 'event.x == "true"'),
@@ -48,6 +53,7 @@ _COMPARISONS: Mapping[type, tuple[str, str]] = {
     tuple: ("a list", "event.x | length > 0"),
     dict: ("an object", 'event.x.status == "done"'),
     type(None): ("null", "event.x is not none"),
+    bool: ("true or false", "event.x"),
 }
 # An intermediate value can have a type that JSON doesn't have.
 _OTHER_COMPARISON = ("of another type", "event.x == 1")

@@ -9,7 +9,8 @@ filters, and tests. For the other operations, such as loops and lists, `_Limiter
 """
 
 import math
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import jinja2
@@ -19,9 +20,10 @@ from jinja2.runtime import Context, LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
-from handlers.hooks.templates import filters
+from handlers.hooks.templates import filter_names, filters
 from handlers.hooks.templates.filters import FILTERS, TESTS, Missing, budget_of, look_up, path_step
 from handlers.hooks.templates.limits import NotBooleanError, RenderError, RenderLimitError, as_text, require_defined
+from handlers.hooks.templates.timestamps import time_zone, time_zone_names
 from schemas.base import closest
 from schemas.strict_json import quoted
 
@@ -40,6 +42,17 @@ _LITERAL_ARGUMENTS = {
 }  # fmt: skip
 _OTHER_LANGUAGES = {"null": "none", "nil": "none", "undefined": "is defined"}
 _MAX_POWER_BITS = 2048
+# The remedies for mistakes in the syntax, by the beginning of Jinja2's message.
+_SYNTAX_HINTS = {
+    "Missing end of comment tag": " {# begins a comment, up to #}. For the text {#, write {{ '{#' }}.",
+    "Encountered unknown tag": (
+        " {% begins a statement. To insert a value, write {{ … }}. For the text {%, write {{ '{%' }}."
+    ),
+    "unexpected '}'": " A template ends with }}.",
+}
+_CALL_REMEDY = "Use a filter: x | upper, x | length, x.y | default('z')."
+#: A template with only one brace at its beginning, such as { event.x }}.
+ONE_BRACE = re.compile(r"(?<!\{)\{\s*(?:event|headers)\b[^{}]*\}\}")
 
 
 class TemplateMistakeError(Exception):
@@ -189,8 +202,8 @@ def _filtered(name: str, value: Any, *arguments: nodes.Expr) -> nodes.Expr:
     return nodes.Filter(value, name, list(arguments), [], None, None, lineno=value.lineno)
 
 
-def parse(text: str) -> nodes.Template:
-    """Return the tree of a template.
+def parse(text: str, names: Collection[str] = VARIABLES) -> nodes.Template:
+    """Return the tree of a template. `names` contains the names of its variables.
 
     Raises:
         TemplateMistakeError: The text isn't a valid template, or uses an unavailable name or feature.
@@ -200,13 +213,19 @@ def parse(text: str) -> nodes.Template:
         parts = list(tree.find_all(nodes.Node))
         for part in parts:
             _check_part(part)
-        _check_names(tree, parts)
+        _check_names(tree, parts, names)
         return tree
     except TemplateSyntaxError as error:
         message = (error.message or "")[:200].rstrip(".")
-        raise TemplateMistakeError(f"Not a valid template: {message} (line {error.lineno}).") from None
+        hint = next((hint for beginning, hint in _SYNTAX_HINTS.items() if message.startswith(beginning)), "")
+        raise TemplateMistakeError(f"Not a valid template: {message} (line {error.lineno}).{hint}") from None
     except (RecursionError, ValueError, OverflowError) as error:
         raise TemplateMistakeError(f"Not a valid template ({type(error).__name__}).") from None
+
+
+def has_comment(text: str) -> bool:
+    """Return True if a template contains a comment of Jinja2."""
+    return any(kind == "comment" for _, kind, _ in _ENVIRONMENT.lex(text))
 
 
 def compile_tree(tree: nodes.Template, *, is_condition: bool) -> jinja2.Template:
@@ -224,11 +243,12 @@ def compile_tree(tree: nodes.Template, *, is_condition: bool) -> jinja2.Template
 
 def _check_part(node: nodes.Node) -> None:
     match node:
+        case nodes.Call(node=nodes.Name(name=name) | nodes.Getattr(attr=name)):
+            raise TemplateMistakeError(f"A template can't call anything, as in {name[:60]}(). {_call_remedy(name)}")
         case nodes.Call():
-            raise TemplateMistakeError(
-                "A template can't call anything, as in x.upper(). Use a filter: x | upper, x | length, "
-                "x.y | default('z')."
-            )
+            raise TemplateMistakeError(f"A template can't call anything. {_CALL_REMEDY}")
+        case nodes.TemplateData(data=text) if ONE_BRACE.search(text):
+            raise TemplateMistakeError("A template begins with {{, not with {: {{ event.x }}.")
         case nodes.CondExpr(expr2=None):
             raise TemplateMistakeError("An inline if needs an else: 'a' if event.x else ''.")
         case nodes.Getitem(node=nodes.Name(name="headers"), arg=nodes.Const(value=str() as name)):
@@ -243,6 +263,10 @@ def _check_part(node: nodes.Node) -> None:
             _check_arguments("test", node)
         case _ if not isinstance(node, _SUPPORTED):
             raise TemplateMistakeError(f"{type(node).__name__} isn't available in templates.")
+
+
+def _call_remedy(name: str) -> str:
+    return f"Use a filter: x | {name}." if name in FILTERS else filter_names.remedy_for(name, FILTERS) or _CALL_REMEDY
 
 
 def _check_arguments(kind: Literal["filter", "test"], node: nodes.Filter | nodes.Test) -> None:
@@ -260,29 +284,49 @@ def _check_arguments(kind: Literal["filter", "test"], node: nodes.Filter | nodes
 
 
 def _check_filter(node: nodes.Filter) -> None:
+    keywords: list[Any] = node.kwargs
+    named = {keyword.key: keyword.value for keyword in keywords}
     match node.name, node.args:
-        case "map", [nodes.Const(value=name), *_]:
+        case "map", [nodes.Const(value=name), *arguments]:
             _check_known("filter", str(name), FILTERS.keys() - _LITERAL_ARGUMENTS.keys())
+            if name == "date":
+                _check_date(arguments, named)
         case ("select" | "reject", [nodes.Const(value=name), *_]) | (
             "selectattr" | "rejectattr",
             [_, nodes.Const(value=name), *_],
         ):
             _check_known("test", str(name), TESTS)
-        case "date", [nodes.Const(value=date_format)]:
-            try:
+        case "date", arguments:
+            _check_date(arguments, named)
+
+
+def _check_date(arguments: Sequence[nodes.Expr], named: Mapping[str, nodes.Expr]) -> None:
+    """Check the literal arguments of the filter date."""
+    values = {**dict(zip(("format", "tz"), arguments, strict=False)), **named}
+    try:
+        match values.get("format"):
+            case nodes.Const(value=date_format):
                 filters.check_date_format(date_format)
-            except RenderError as error:
-                raise TemplateMistakeError(str(error)) from None
+        match values.get("tz"):
+            case nodes.Const(value=zone):
+                # A hint takes too long for a time zone from a payload.
+                if isinstance(zone, str) and not time_zone(zone) and (hint := closest(zone, time_zone_names())):
+                    raise RenderError(f"date: there is no time zone {quoted(zone)}. Did you mean {hint}?")
+                filters.check_time_zone(zone)
+    except RenderError as error:
+        raise TemplateMistakeError(str(error)) from None
 
 
 def _check_known(kind: str, name: str, known: Collection[str]) -> None:
     if name not in known:
-        hint = closest(name, known)
-        remedy = f"Did you mean {hint}?" if hint else f"The {kind}s are: {', '.join(sorted(known))}."
+        remedy = filter_names.remedy_for(name, known) if kind == "filter" else None
+        if remedy is None:
+            hint = closest(name, known)
+            remedy = f"Did you mean {hint}?" if hint else f"The {kind}s are: {', '.join(sorted(known))}."
         raise TemplateMistakeError(f"There is no {kind} {quoted(name)}. {remedy}")
 
 
-def _check_names(tree: nodes.Template, parts: Sequence[nodes.Node]) -> None:
+def _check_names(tree: nodes.Template, parts: Sequence[nodes.Node], variables: Collection[str]) -> None:
     names = [part for part in parts if isinstance(part, nodes.Name)]
     # Find the names as meta.find_undeclared_variables does, but without the optimizer (see _ENVIRONMENT).
     generator = TrackingCodeGenerator(_ENVIRONMENT)
@@ -290,7 +334,7 @@ def _check_names(tree: nodes.Template, parts: Sequence[nodes.Node]) -> None:
     generator.visit(tree)
     # Jinja2 itself declares the name `self`, which stands for the blocks of a template.
     unknown = generator.undeclared_identifiers | ({"self"} & {name.name for name in names})
-    unknown -= set(VARIABLES)
+    unknown -= set(variables)
     for part in parts:
         match part:
             case nodes.Sub(left=left, right=nodes.Name(name=name)) if name in unknown or _root(left) == "headers":
@@ -298,8 +342,13 @@ def _check_names(tree: nodes.Template, parts: Sequence[nodes.Node]) -> None:
     for name in sorted(unknown):
         if any(node.name == name and node.ctx == "store" for node in names):
             raise TemplateMistakeError(f"{quoted(name)} isn't always set. Set the name before the if, too.")
-        hint = _OTHER_LANGUAGES.get(name) or closest(name, VARIABLES)
-        remedy = f"Did you mean {hint}?" if hint else f"The names are: {', '.join(VARIABLES)}."
+        hint = _OTHER_LANGUAGES.get(name) or closest(name, variables)
+        remedy = (
+            f"Did you mean {hint}?"
+            if hint
+            else f"The names are: {', '.join(variables)}. Write a key of the payload as event{path_step(name)}, and "
+            "text in quotes."
+        )
         raise TemplateMistakeError(f"There is no name {quoted(name)}. {remedy}")
 
 

@@ -1,7 +1,7 @@
 """Templates: text with `{{ … }}`, and the conditions of `when`."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -9,13 +9,19 @@ from jinja2 import TemplateError, UndefinedError, nodes
 
 from handlers.hooks.templates import sandbox
 from handlers.hooks.templates.filters import BUDGET, MissingNameError
-from handlers.hooks.templates.limits import Budget, NotBooleanError, RenderError, as_json, require_defined
+from handlers.hooks.templates.limits import Budget, NotBooleanError, RenderError, as_json, json_type, require_defined
 from handlers.hooks.templates.sandbox import TemplateMistakeError
 from schemas.strict_json import JSON
 
 T = TypeVar("T")
 
-_OPENINGS = ("{{", "{%", "{#")
+#: The beginnings of the parts of a template.
+OPENINGS = ("{{", "{%", "{#")
+
+#: The variable of a loop, such as `file in event.files`.
+LOOP_VARIABLE = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_]*)\s+in\s")
+_LOOP_FORM = "A loop must have the form NAME in LIST, such as: file in event.files."
+
 # The variable with the value of a template that is one expression.
 _RESULT = "result"
 # The operators of other languages: &&, ||, a single =, and ! without =.
@@ -40,16 +46,26 @@ class MissingKeyError(RenderError):
 class Template:
     """A compiled template. If `is_expression`, the result keeps the type of the expression instead of becoming text.
 
-    If `is_condition`, text is not allowed as an operand of `and`, `or`, `not`, and `if`.
+    If `is_condition`, text is not allowed as an operand of `and`, `or`, `not`, and `if`. `has_comment` is True if
+    Jinja2 drops a part of the text, `{# … #}`.
     """
 
-    def __init__(self, source: str, tree: nodes.Template, *, is_expression: bool, is_condition: bool = False) -> None:
+    def __init__(
+        self,
+        source: str,
+        tree: nodes.Template,
+        *,
+        is_expression: bool,
+        is_condition: bool = False,
+        has_comment: bool = False,
+    ) -> None:
         self.source = source
+        self.has_comment = has_comment
         self.is_expression = is_expression
         self._compiled = sandbox.compile_tree(tree, is_condition=is_condition)
 
     def render(self, variables: Mapping[str, JSON], budget: Budget) -> JSON:
-        """Return the result for the values of the variables `event` and `headers`.
+        """Return the result for the values of the variables: `event`, `headers`, and the loop variables.
 
         Raises:
             MissingKeyError: A name is missing.
@@ -68,6 +84,18 @@ class Template:
         if not isinstance(result, bool):
             raise NotBooleanError(result)
         return result
+
+    def iterate(self, variables: Mapping[str, JSON], budget: Budget) -> Iterator[Any]:
+        """Yield the items of the list that is the result, and count one step for each item.
+
+        Raises:
+            MissingKeyError: A name is missing.
+            RenderError: The result isn't a list, the template fails on these values, or exceeds the budget.
+        """
+        values = self._guard(lambda: _defined(self._evaluate(variables, budget)))
+        if not isinstance(values, list | tuple):
+            raise RenderError(f"for needs a list, and the value is {json_type(values)}.{_list_hint(values)}")
+        return budget.count_steps(values)
 
     def _evaluate(self, variables: Mapping[str, JSON], budget: Budget) -> Any:
         context = self._compiled.new_context({**variables, BUDGET: budget})
@@ -98,38 +126,46 @@ def _defined(value: Any) -> Any:
     return value
 
 
+def _list_hint(value: Any) -> str:
+    return " For pairs of a key and a value, append: | items." if isinstance(value, dict) else ""
+
+
 def is_template(text: str) -> bool:
     """Return True if `text` is a template, and not a literal."""
-    return any(opening in text for opening in _OPENINGS)
+    return any(opening in text for opening in OPENINGS) or bool(sandbox.ONE_BRACE.search(text))
 
 
 @lru_cache(maxsize=1024)
-def compile_template(text: str, max_length: int) -> Template:
+def compile_template(text: str, max_length: int, names: tuple[str, ...] = sandbox.VARIABLES) -> Template:
     """Return a compiled template. `max_length` is the maximum length of the text, in characters.
+
+    `names` contains the names of the variables.
 
     Raises:
         TemplateMistakeError: The template is invalid.
     """
-    tree = _parse(text, max_length)
+    tree = _parse(text, max_length, names)
     match tree.body:
         # The text is only `{{ … }}`, without a comment or whitespace around the braces.
         case [nodes.Output(nodes=[expression])] if text.startswith("{{") and text.endswith("}}"):
             return Template(text, _assignment(expression), is_expression=True)
         case _:
-            return Template(text, tree, is_expression=False)
+            return Template(text, tree, is_expression=False, has_comment=sandbox.has_comment(text))
 
 
 @lru_cache(maxsize=1024)
-def compile_condition(text: str, max_length: int) -> Template:
+def compile_condition(text: str, max_length: int, names: tuple[str, ...] = sandbox.VARIABLES) -> Template:
     """Return a compiled condition: an expression without braces. `max_length` is its maximum length, in characters.
+
+    `names` contains the names of the variables.
 
     Raises:
         TemplateMistakeError: The condition is invalid.
     """
-    if "{{" in text:
+    if "{{" in text or sandbox.ONE_BRACE.search(text):
         raise TemplateMistakeError("A condition has no braces: event.x == 'y'.")
     try:
-        tree = _parse(f"{{{{ ({text}) }}}}", max_length)
+        tree = _parse(f"{{{{ ({text}) }}}}", max_length, names)
     except TemplateMistakeError as error:
         hint = " Compare with ==, and write and, or, and not." if _OTHER_OPERATORS.search(text) else ""
         raise TemplateMistakeError(f"{error}{hint}") from None
@@ -140,10 +176,34 @@ def compile_condition(text: str, max_length: int) -> Template:
             raise TemplateMistakeError("A condition must be one expression without braces.")
 
 
-def _parse(text: str, max_length: int) -> nodes.Template:
+def compile_loop(text: str, max_length: int, names: tuple[str, ...]) -> tuple[str, Template]:
+    """Return the loop variable and the compiled list of a loop such as `file in event.files`.
+
+    `max_length` is the maximum length of the text, in characters. `names` contains the names of the other variables.
+
+    Raises:
+        TemplateMistakeError: The text has another form, or the name of the variable is in use.
+    """
+    if any(opening in text for opening in OPENINGS):
+        raise TemplateMistakeError("A loop has no braces: file in event.files.")
+    if not LOOP_VARIABLE.match(text):
+        raise TemplateMistakeError(_LOOP_FORM)
+    tree = _parse(f"{{% for {text} %}}{{% endfor %}}", max_length, names)
+    match tree.body:
+        case [nodes.For(target=nodes.Name(name=name), iter=nodes.Expr() as items, test=None, recursive=False, body=[])]:
+            if name in names:
+                raise TemplateMistakeError(f"{name} is already the name of a variable. Choose another name.")
+            return name, Template(text, _assignment(items), is_expression=True)
+        case [nodes.For(test=nodes.Node())]:
+            raise TemplateMistakeError("Write the condition of a loop as a key of its own: if.")
+        case _:
+            raise TemplateMistakeError(_LOOP_FORM)
+
+
+def _parse(text: str, max_length: int, names: tuple[str, ...]) -> nodes.Template:
     if len(text) > max_length:
         raise TemplateMistakeError(f"A template must have at most {max_length} characters (RELAY_MAX_BODY_BYTES).")
-    return sandbox.parse(text)
+    return sandbox.parse(text, names)
 
 
 def _assignment(expression: nodes.Expr) -> nodes.Template:

@@ -6,8 +6,9 @@ seconds, milliseconds, microseconds, or nanoseconds (Bitbucket's spans).
 """
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from email.utils import parsedate_to_datetime
+from functools import cache
 
 _TIMESTAMP = re.compile(
     r"(?P<year>\d{4})(?P<separator>[-/]?)(?P<month>\d\d)(?P=separator)(?P<day>\d\d)"
@@ -45,6 +46,31 @@ def parse_timestamp(value: object) -> datetime | None:
         return _from_rfc_2822(text) if _RFC_2822.fullmatch(text) else None
     except (ValueError, OverflowError):
         return None
+
+
+def time_zone(name: object) -> tzinfo | None:
+    """Return the time zone with an IANA name, such as Europe/Berlin, or None if there is none."""
+    if name == "UTC":
+        return UTC
+    if not isinstance(name, str) or name not in time_zone_names():
+        return None
+    # Most files use no time zone, and the import reads files.
+    from zoneinfo import ZoneInfo
+
+    return ZoneInfo(name)
+
+
+@cache
+def time_zone_names() -> frozenset[str]:
+    """Return the names of the time zones of this machine, which can be none.
+
+    `zoneinfo` reads the database of the operating system, or else the Python package tzdata. A name from another source
+    could lead `zoneinfo` to any file in the folders of the database.
+    """
+    from zoneinfo import available_timezones
+
+    # The meaning of these two names depends on the machine.
+    return frozenset(available_timezones() - {"Factory", "localtime"})
 
 
 def _from_calendar(match: re.Match[str]) -> datetime:

@@ -39,13 +39,18 @@ def test_notes_probable_mistakes_name_hook_and_path(tmp_path: Path) -> None:
     first = update(
         "data.world", "acme/products", {"title": "event.run.id", "summary": "${{ event.x }}", "tags": ["an event"]}
     )
-    second = update("data.world", "acme/products", {"title": "{{ headers.authorization }}"})
+    second = update(
+        "data.world", "acme/products", {"title": "{{ headers.authorization }}"}, when="headers['x-gitlab-token'] == ''"
+    )
     config = load_hooks(tmp_path, a=hook(first), b=hook(second, when="headers['x-gitlab-token'] == 'x'"))
+    file = tmp_path / "relay.yaml"
+    dollar = "has a $ before {{. The $ becomes part of the text. The form ${{ … }} is GitHub's."
     assert config.notes({"x-gitlab-token", "authorization"}) == [
-        "hook a: updates.0.update.summary has a $ before {{. The $ becomes part of the text.",
-        "hook a: updates.0.update.title is literal text, not a template. Did you mean {{ event.… }}?",
-        "hook b: when uses the header x-gitlab-token, which templates can't see.",
-        "hook b: updates.0.update.title uses the header authorization, which templates can't see.",
+        f"{file}:9: hook a: updates.0.update.summary {dollar}",
+        f"{file}:12: hook a: updates.0.update.title is literal text, not a template. Did you mean {{{{ event.… }}}}?",
+        f"{file}:20: hook b: updates.0.update.title uses the header authorization, which templates can't see.",
+        f"{file}:21: hook b: updates.0.when uses the header x-gitlab-token, which templates can't see.",
+        f"{file}:22: hook b: when uses the header x-gitlab-token, which templates can't see.",
     ]
 
 
@@ -63,5 +68,5 @@ def test_warnings_update_without_token_names_variable(tmp_path: Path) -> None:
         update("data.world", "acme/products", body, token="own-token"),
     )
     assert load_hooks(tmp_path, a=hooks).warnings(settings) == [
-        "DATA_WORLD_TOKEN isn't set. Updates of hooks without a token: 1, such as hook a: updates.0."
+        f"{tmp_path}/relay.yaml:6: hook a: updates.0: DATA_WORLD_TOKEN isn't set. Updates of hooks without a token: 1."
     ]

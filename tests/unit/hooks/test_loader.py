@@ -12,7 +12,7 @@ import yaml
 
 from deploy.local.cloud import ROOT
 from handlers.hooks import Config, ConfigError
-from handlers.hooks.loader import _is_declared, load
+from handlers.hooks.loader import load
 from handlers.hooks.templates.template import Template
 from handlers.hooks.templates.tree import TemplateLeaf
 from handlers.senders import SENDERS
@@ -78,9 +78,9 @@ def test_load_default_file_returns_content(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "Can't read the file: No such file or directory."),
-        (b"\xff", "The file is not UTF-8 (byte 0)."),
-        (b"a: [", "Not valid YAML"),
+        (None, ": Can't read the file: No such file or directory."),
+        (b"\xff", ": The file is not UTF-8 (byte 0)."),
+        (b"a: 1\nb: [", ":2: Not valid YAML"),
     ],
 )
 def test_load_unreadable_file_raises(tmp_path: Path, content: bytes | None, message: str) -> None:
@@ -89,7 +89,7 @@ def test_load_unreadable_file_raises(tmp_path: Path, content: bytes | None, mess
         path.write_bytes(content)
     with pytest.raises(ConfigError) as caught:
         load_default(tmp_path, str(path))
-    assert caught.value.lines[0].startswith(f"{path}: {message}")
+    assert caught.value.lines[0].startswith(f"{path}{message}")
 
 
 @pytest.mark.parametrize("text", ["", "# a comment\n", "hooks:\n", "hooks: {}", "---\n", "# a\n\nhooks:\n  # b\n"])
@@ -101,7 +101,7 @@ def test_load_shipped_file_does_not_import_yaml() -> None:
     program = """
 import sys
 from pathlib import Path
-from handlers.hooks.loader import _is_declared, load
+from handlers.hooks.loader import load
 from schemas.secret_reference import ReferenceParser
 load(None, Path(), senders={}, schemas={}, references=ReferenceParser(None), max_template_length=1)
 print("yaml" in sys.modules)
@@ -220,48 +220,48 @@ hooks:
   third:
 """
     expected = """
-        hook second: sender: Duplicate key
-        hook: Unknown field; did you mean hooks?
-        events.allow.2: Must be provider:dataset. '*' stands for any text.
-        events.allow.3: Must be provider:dataset. '*' stands for any text.
-        events.allow.4: Not a valid string.
-        events.allow.1: Must be one of: apify, data.world; did you mean data.world?
-        hook Publish: The hook's name: Must be 1 to 63 of a-z, 0-9, and '-', and not begin with '-'.
-        hook Publish: secret: Looks like a token or a secret. Give a reference to the secret instead: projects/P
-        hook Publish: updates: Missing data for required field.
-        hook Publish: update: Unknown field; did you mean updates?
-        hook Publish: sender: Must be one of: standard-webhooks, github, bitbucket, gitlab, dbt,
-        hook Publish: when: Not a valid template: unexpected ')' (line 1).
-        hook second: updates.1.tokn: Unknown field; did you mean token?
-        hook second: updates.2.dataset: Missing data for required field.
-        hook second: updates.3: Must be a JSON object.
-        hook second: secret: 2 of 3: The environment variable isn't set.
-        hook second: secret: 3 of 3: Must be a secret reference: projects/P/secrets/NAME
-        hook second: when: There is no name "evnt". Did you mean event?
-        hook second: updates.0.update.name: There is no name "evnt". Did you mean event?
-        hook second: updates.0.dataset: Must be a dataset
-        hook second: updates.0.update.generalAccess: Must be one of: ANYONE_WITH_ID_CAN_READ
-        hook second: updates.0.update.nam: Unknown field; did you mean name?
-        hook second: updates.1.provider: Must be one of: apify, data.world; did you mean data.world?
-        hook second: updates.2.update.title: Length must be between 1 and 60.
-        hook second: updates.2.update.tags.0: Length must be between 2 and 25.
-        hook second: updates.2.update.tags.3: Must be distinct
-        hook second: updates.2.update.files.0.name: Missing data for required field.
-        hook second: updates.2.update.files.0.source.reqestEntity: Unknown field; did you mean requestEntity?
-        hook second: updates.4.token: Looks like a token or a secret. Give a reference to the secret instead: projects/P
-        hook second: updates.4.update: There is no filter "nofilter". The filters are: abs, apify_name, capitalize,
-        hook second: updates.5.update.titel: There is no name "evnt". Did you mean event?
-        hook second: updates.5.update.titel: Unknown field; did you mean title?
-        hook third: Field may not be null.
+        2: events.allow.1: Must be one of: apify, data.world; did you mean data.world?
+        2: events.allow.2: Must be provider:dataset. '*' stands for any text.
+        2: events.allow.3: Must be provider:dataset. '*' stands for any text.
+        2: events.allow.4: Not a valid string.
+        3: hook: Unknown field; did you mean hooks?
+        5: hook Publish: The hook's name: Must be 1 to 63 of a-z, 0-9, and '-', and not begin with '-'.
+        5: hook Publish: updates: Missing data for required field.
+        6: hook Publish: sender: Must be one of: standard-webhooks, github, bitbucket, gitlab, dbt,
+        7: hook Publish: secret: Looks like a token or a secret. Give a reference to the secret instead: projects/P
+        8: hook Publish: when: Not a valid template: unexpected ')' (line 1).
+        9: hook Publish: update: Unknown field; did you mean updates?
+        12: hook second: sender: Duplicate key
+        13: hook second: secret: 2 of 3: The environment variable isn't set.
+        13: hook second: secret: 3 of 3: Must be a secret reference: projects/P/secrets/NAME
+        14: hook second: when: There is no name "evnt". Did you mean event?
+        17: hook second: updates.0.dataset: Must be a dataset
+        18: hook second: updates.0.update.nam: Unknown field; did you mean name?
+        18: hook second: updates.0.update.generalAccess: Must be one of: ANYONE_WITH_ID_CAN_READ
+        18: hook second: updates.0.update.name: There is no name "evnt". Did you mean event?
+        19: hook second: updates.1.provider: Must be one of: apify, data.world; did you mean data.world?
+        22: hook second: updates.1.tokn: Unknown field; did you mean token?
+        23: hook second: updates.2.dataset: Missing data for required field.
+        25: hook second: updates.2.update.title: Length must be between 1 and 60.
+        26: hook second: updates.2.update.tags.0: Length must be between 2 and 25.
+        26: hook second: updates.2.update.tags.3: Must be distinct
+        27: hook second: updates.2.update.files.0.name: Missing data for required field.
+        27: hook second: updates.2.update.files.0.source.reqestEntity: Unknown field; did you mean requestEntity?
+        28: hook second: updates.3: Must be a JSON object.
+        31: hook second: updates.4.token: Looks like a token or a secret. Give a reference to the secret instead: proje
+        32: hook second: updates.4.update: There is no filter "nofilter". The filters are: abs, apify_name, capitalize,
+        35: hook second: updates.5.update.titel: There is no name "evnt". Did you mean event?
+        35: hook second: updates.5.update.titel: Unknown field; did you mean title?
+        36: hook third: Field may not be null.
     """
-    beginnings = [f"relay.yaml: {line.strip()}" for line in expected.strip().splitlines()]
+    beginnings = [f"relay.yaml:{line.strip()}" for line in expected.strip().splitlines()]
     lines = [line[:200] for line in mistakes(text)]
-    # The order of the mistakes of one hook doesn't matter.
+    # The order of the mistakes of one line doesn't matter.
     missing = [begin for begin in beginnings if not any(line.startswith(begin) for line in lines)]
     assert missing == []
     assert len(lines) == len(beginnings)
-    hooks = [line.split(": ")[1] for line in lines]
-    assert hooks.index("hook Publish") < hooks.index("hook third")
+    numbers = [int(line.split(":")[1]) for line in lines]
+    assert numbers == sorted(numbers)
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ hooks:
 def test_load_mistake_outside_hooks_names_path(mistakes: Mistakes, text: str, line: str | None) -> None:
     lines = mistakes(text)
     if line is not None:
-        assert lines == [f"relay.yaml: {line}"]
+        assert lines == [f"relay.yaml:1: {line}"]
 
 
 @pytest.mark.parametrize(
@@ -311,22 +311,22 @@ def test_load_mistake_outside_hooks_names_path(mistakes: Mistakes, text: str, li
     ],
 )  # fmt: skip
 def test_load_mistake_in_hook_names_path(mistakes: Mistakes, hook: str, message: str) -> None:
-    assert mistakes(f"hooks: {{a: {hook}}}") == [f"relay.yaml: hook a: {message}"]
+    assert mistakes(f"hooks: {{a: {hook}}}") == [f"relay.yaml:1: hook a: {message}"]
 
 
 def test_load_template_as_key_raises(mistakes: Mistakes) -> None:
     properties = "{'{{ event.k }}': 1, a: [{'{% x': 2}]}"
     text = f"[{{provider: data.world, dataset: acme/products, update: {{properties: {properties}}}}}]"
     assert mistakes(f"hooks: {{a: {{sender: github, secret: x, updates: {text}}}}}") == [
-        'relay.yaml: hook a: updates.0.update.properties."{{ event.k }}": A key can\'t be a template.',
-        'relay.yaml: hook a: updates.0.update.properties.a.0."{% x": A key can\'t be a template.',
+        'relay.yaml:1: hook a: updates.0.update.properties."{{ event.k }}": A key can\'t be a template.',
+        'relay.yaml:1: hook a: updates.0.update.properties.a.0."{% x": A key can\'t be a template.',
     ]
 
 
 def test_load_hook_name_with_dot_is_quoted(mistakes: Mistakes) -> None:
     lines = mistakes(f"hooks: {{my.hook: {{sender: githib, secret: x, updates: [{UPDATE}]}}}}")
-    assert lines[0].startswith('relay.yaml: hook "my.hook": The hook\'s name: Must be')
-    assert lines[1].startswith('relay.yaml: hook "my.hook": sender: Must be one of')
+    assert lines[0].startswith('relay.yaml:1: hook "my.hook": The hook\'s name: Must be')
+    assert lines[1].startswith('relay.yaml:1: hook "my.hook": sender: Must be one of')
 
 
 def test_load_long_template_raises(mistakes: Mistakes) -> None:
@@ -380,7 +380,7 @@ def test_load_literal_update_follows_provider_rules(read: Read, mistakes: Mistak
             assert read(text).hooks["a"].updates[0].body == update
         else:
             lines = mistakes(text)
-            assert all(line.startswith(f"relay.yaml: hook a: updates.0.{path}: ") for line in lines)
+            assert all(f": hook a: updates.0.{path}: " in line for line in lines)
             assert case.message in " ".join(lines)
 
 
@@ -388,11 +388,13 @@ def test_load_literal_update_follows_provider_rules(read: Read, mistakes: Mistak
     "body",
     [
         "'{{ event.update }}'",
+        "{files: [{for: f in event.x, name: '{{ f }}'}, {for: f in event.y, if: f.ok, name: '{{ f.n }}', labels: []}]}",
         "{title: '{{ event.x }}', tags: '{{ event.x }}', files: ['{{ event.x }}', {name: '{{ event.x }}'}]}",
         "{properties: {any: '{{ event.x }}', 'a.b': ['{{ event.x }}']}}",
         "{files: [{name: a, source: {url: '{{ event.x }}', requestHeaders: {A: '{{ event.x }}'}}}]}",
         "{files: [{name: a, source: {url: 'http://x', requestHeaders: '{{ event.x }}', requestEntity: x}}]}",
         "{tags: ['{{ event.x }}', '{{ event.y }}']}",
+        "{tags: {add: ['{{ event.x }}'], remove: ['{{ event.y }}']}}",
     ],
 )
 def test_load_template_in_update_needs_no_value(read: Read, body: str) -> None:
@@ -400,15 +402,61 @@ def test_load_template_in_update_needs_no_value(read: Read, body: str) -> None:
     assert read(f"hooks: {{a: {{sender: github, secret: x, updates: {updates}}}}}").hooks
 
 
+def test_load_loop_checks_literal_parts_of_its_object(mistakes: Mistakes) -> None:
+    text = """
+hooks:
+  a:
+    sender: github
+    secret: x
+    updates:
+      - provider: data.world
+        dataset: acme/products
+        update:
+          files:
+            - {name: first}
+            - for: file in event.files
+              if: file.size >
+              name: "{{ flie.name }}"
+              lables: []
+              description: ""
+            - for: x in evnt.files
+              source: {url: "{{ x.url }}"}
+          tags:
+            - {for: t in event.tags, tag: "{{ t }}"}
+        when: event.a =
+"""
+    expected = """
+        13: hook a: updates.0.update.files.1.if: Not a valid template: unexpected ')' (line 1).
+        14: hook a: updates.0.update.files.1.name: There is no name "flie". Did you mean file?
+        15: hook a: updates.0.update.files.1.lables: Unknown field; did you mean labels?
+        16: hook a: updates.0.update.files.1.description: Length must be between 1 and 120.
+        17: hook a: updates.0.update.files.2.for: There is no name "evnt". Did you mean event?
+        17: hook a: updates.0.update.files.2.name: Missing data for required field.
+        20: hook a: updates.0.update.tags.0: Not a valid string.
+        21: hook a: updates.0.when: Not a valid template:
+    """
+    lines = mistakes(text)
+    for line, beginning in zip(lines, expected.strip().splitlines(), strict=True):
+        assert line.startswith(f"relay.yaml:{beginning.strip()}"), lines
+
+
+@pytest.mark.parametrize("value", ["true", "3", "[a]", "null"])
+def test_load_when_of_update_that_is_no_string_raises(mistakes: Mistakes, value: str) -> None:
+    text = f"hooks: {{a: {{sender: github, secret: x, updates: [{UPDATE.replace('abc,', f'abc, when: {value},')}]}}}}"
+    (line,) = mistakes(text)
+    assert line.startswith("relay.yaml:1: hook a: updates.0.when: ")
+
+
 @pytest.mark.parametrize(
-    ("path", "declared"),
+    ("body", "path", "message"),
     [
-        ("update.title", True),
-        ("update.titel", False),
-        ("update.files.0.source.url", True),
-        ("update.files.0.source.uri", False),
-        ("update.properties.anything.below", True),
+        ("{titel: '{{ event.x }}'}", "titel", "Unknown field; did you mean title?"),
+        ("{files: [{name: a, source: {uri: '{{ event.x }}', url: 'http://x'}}]}", "files.0.source.uri", "Unknown"),
+        ("{files: [{for: f in event, name: a, nam: '{{ f }}'}]}", "files.0.nam", "Unknown field; did you mean name?"),
+        ("{tags: {ad: '{{ event.x }}'}}", "tags.ad", "Unknown field; did you mean add?"),
     ],
 )
-def test_is_declared_schema_decides(path: str, declared: bool) -> None:
-    assert _is_declared(SCHEMAS["data.world"], path) is declared
+def test_load_unknown_field_with_template_raises(mistakes: Mistakes, body: str, path: str, message: str) -> None:
+    updates = f"[{{provider: data.world, dataset: acme/products, update: {body}}}]"
+    (line,) = mistakes(f"hooks: {{a: {{sender: github, secret: x, updates: {updates}}}}}")
+    assert line.startswith(f"relay.yaml:1: hook a: updates.0.update.{path}: {message}")

@@ -27,9 +27,16 @@ Run = Callable[..., Any]
 def run(tmp_path: Path) -> Run:
     """Evaluate a hook of relay.yaml on a payload."""
 
-    def call(value: Any, payload: JSON, headers: dict[str, str] | None = None, max_text: int = 1_048_576) -> Any:
+    def call(
+        value: Any,
+        payload: JSON,
+        headers: dict[str, str] | None = None,
+        max_text: int = 1_048_576,
+        warnings: list[str] | None = None,
+    ) -> Any:
         loaded = load_hooks(tmp_path, a=value).hooks["a"]
-        return evaluate(loaded, headers or {}, payload, SCHEMAS, Budget(max_text))
+        warn = (warnings if warnings is not None else []).append
+        return evaluate(loaded, headers or {}, payload, SCHEMAS, Budget(max_text), warn)
 
     return call
 
@@ -156,6 +163,126 @@ def test_evaluate_when_past_limit_raises(run: Run, when: str) -> None:
     assert list(errors_of(run, hook(APIFY, when=when), payload, max_text=1000)) == ["when"]
 
 
+# when of an update
+
+FINAL = update("data.world", "acme/products", {"title": "final"}, when="event.branch == 'main'")
+ALWAYS = update("data.world", "acme/other", {"title": "{{ event.title | default('x') }}"})
+
+
+def test_evaluate_update_with_false_when_is_left_out(run: Run) -> None:
+    first, last = run(hook(FINAL, ALWAYS), {"branch": "main"})
+    assert (first.dataset, last.dataset) == ("acme/products", "acme/other")
+    (only,) = run(hook(FINAL, ALWAYS), {"branch": "feature"})
+    assert (only.dataset, only.position) == ("acme/other", 1)
+
+
+def test_evaluate_left_out_update_is_not_rendered(run: Run) -> None:
+    broken = update("apify", "{{ event.missing }}", {"name": "x"}, when="event.branch == 'main'")
+    assert len(run(hook(broken, ALWAYS), {"branch": "x"})) == 1
+    assert set(errors_of(run, hook(ALWAYS, broken), {"branch": "main"})) == {"updates.1.dataset"}
+
+
+def test_evaluate_no_update_remains_ignores_event_with_each_reason(run: Run) -> None:
+    other = {**FINAL, "when": "event.tag == 'x'"}
+    assert run(hook(FINAL, other), {"branch": "x"}) == Ignored(
+        "The when condition of updates.0 is false for this event. "
+        "The when condition of updates.1 is false for this event: event.tag is missing."
+    )
+    result = run(hook(other), {"tags": "x"})
+    assert result.is_warning
+    assert result.reason.endswith("event.tag is missing; did you mean event.tags?")
+
+
+def test_evaluate_update_when_without_boolean_leaves_out_update_with_warning(run: Run) -> None:
+    warnings: list[str] = []
+    value = hook(ALWAYS, {**FINAL, "when": "event.publish"}, {**FINAL, "when": "event.publish == true"})
+    assert len(run(value, {"publish": "CANARY"}, warnings=warnings)) == 1
+    (warning,) = warnings
+    assert warning == (
+        "The when condition of updates.1 fails on this event and so counts as false: The result is text, not true or "
+        'false. Compare the value, as in: event.x == "true".'
+    )
+
+
+def test_evaluate_update_when_past_limit_raises(run: Run) -> None:
+    value = hook(ALWAYS, {**FINAL, "when": "'a' * event.n == ''"})
+    assert list(errors_of(run, value, {"n": 2000}, max_text=1000)) == ["updates.1.when"]
+
+
+def test_evaluate_hook_when_is_checked_before_when_of_update(run: Run) -> None:
+    reason = "The hook's when condition is false for this event."
+    assert run(hook(FINAL, when="false"), {"branch": "main"}) == Ignored(reason)
+
+
+# Loops
+
+FILE = {"for": "file in event.files", "if": "file.size > 0", "name": "{{ file.name }}"}
+
+
+def files(*items: Any) -> Any:
+    return hook(update("data.world", "acme/products", {"files": list(items)}))
+
+
+def test_evaluate_loop_expands_to_items(run: Run) -> None:
+    payload: JSON = {"files": [{"name": "a", "size": 1}, {"name": "b", "size": 0}, {"name": "c", "size": 1}]}
+    (result,) = run(files({"name": "first"}, FILE), payload)
+    assert result.body == {"files": [{"name": "first"}, {"name": "a"}, {"name": "c"}]}
+
+
+def test_evaluate_loop_error_has_index_in_source_list(run: Run) -> None:
+    payload: JSON = {"files": [{"size": 0}, {"name": "a/b", "size": 1}, {"size": 2}, {"name": 3, "size": 1}]}
+    assert errors_of(run, files(FILE), payload) == {
+        "updates.0.update.files.1.name": ["Must not contain '/'."],
+        "updates.0.update.files.2.name": ["file.name is missing."],
+        "updates.0.update.files.3.name": ["Not a valid string."],
+    }
+
+
+def test_evaluate_loop_error_below_object_has_index_in_source_list(run: Run) -> None:
+    payload: JSON = {"files": [{"size": 0}, {"size": 1, "name": "a", "label": "row data"}]}
+    errors = errors_of(run, files({**FILE, "labels": ["report", "{{ file.label }}"]}), payload)
+    assert list(errors) == ["updates.0.update.files.1.labels.1"]
+
+
+def test_evaluate_errors_of_literal_and_loop_at_same_path_keeps_both(run: Run) -> None:
+    payload: JSON = {"files": [{"name": "a/b", "size": 1}], "x": ""}
+    assert errors_of(run, files({"name": "{{ event.x }}"}, FILE), payload) == {
+        "updates.0.update.files.0.name": ["Length must be between 1 and 128.", "Must not contain '/'."],
+    }
+
+
+@pytest.mark.parametrize(
+    ("count", "max_text"), [(100_001, 10_000_000), (1000, 10_000)], ids=["too many steps", "too much text"]
+)
+def test_evaluate_loop_past_limit_raises(run: Run, count: int, max_text: int) -> None:
+    value = hook(
+        update("data.world", "acme/products", {"properties": {"x": [{"for": "n in event", "number": "{{ n }}"}]}})
+    )
+    errors = errors_of(run, value, [0] * count, max_text=max_text)
+    assert len(errors) == 1
+    ((path, (message,)),) = errors.items()
+    assert path.startswith("updates.0.update.properties.x.")
+    assert "steps" in message if count > 100_000 else "The results for this event have more than" in message
+
+
+def test_evaluate_loop_if_without_boolean_warns_once(run: Run) -> None:
+    warnings: list[str] = []
+    payload: JSON = {"files": [{"size": 0}, {"size": 1}, {"size": 1}]}
+    (result,) = run(files({**FILE, "if": "file.size"}, {"name": "a"}), payload, warnings=warnings)
+    assert result.body == {"files": [{"name": "a"}]}
+    (warning,) = warnings
+    assert warning == (
+        "updates.0.update.files.0.if fails on this event and so counts as false: The result is a number, not true or "
+        "false. Compare the value, as in: event.x == 1."
+    )
+
+
+def test_evaluate_payload_that_is_a_list_works(run: Run) -> None:
+    value = update("data.world", "acme/products", {"files": [{"for": "f in event[1:]", "name": "{{ f }}"}]})
+    (result,) = run(hook(value, when="event[0] == 'go'"), ["go", "a", "b"])
+    assert result.body == {"files": [{"name": "a"}, {"name": "b"}]}
+
+
 # The sender
 
 
@@ -268,3 +395,24 @@ def test_evaluate_gitlab_recipe_pipeline_without_url_or_end_uses_other_fields(ch
     assert summary_of("gitlab-pipeline", payloads.gitlab_pipeline(**change)) == summary_of(
         "gitlab-pipeline", payloads.gitlab_pipeline()
     )
+
+
+@pytest.mark.parametrize(
+    ("payload", "dataset"),
+    [
+        ({"id": "abc", "name": "-"}, "abc"),
+        ({"id": "abc"}, "abc"),
+        ({"id": "a b", "name": "x"}, None),
+        ({"name": "x"}, None),
+    ],
+)
+def test_evaluate_invalid_single_update_keeps_its_valid_dataset(
+    run: Run, payload: dict[str, JSON], dataset: str | None
+) -> None:
+    with pytest.raises(InvalidEventError) as caught:
+        run(hook(APIFY), payload)
+    assert caught.value.dataset == dataset
+    # Several updates have no dataset in common.
+    with pytest.raises(InvalidEventError) as caught:
+        run(hook(APIFY, APIFY), payload)
+    assert caught.value.dataset is None

@@ -1,13 +1,21 @@
 """Tests of handlers.hooks.templates.filters."""
 
+import json
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.hooks.templates.limits import RenderError
+from handlers.hooks.templates import filters, sandbox, timestamps
+from handlers.hooks.templates.limits import RenderError, RenderLimitError
+from handlers.hooks.templates.sandbox import TemplateMistakeError
+from handlers.hooks.templates.template import compile_template
 from schemas.apify import ApifyUpdate
+from schemas.data_world import DataWorldUpdate
+from schemas.problem import InvalidJSONError
+from schemas.strict_json import JSON, parse_text
+from tests.support.strategies import JSON_OBJECTS, JSON_VALUES
 from tests.support.templates import render
 
 
@@ -57,6 +65,19 @@ from tests.support.templates import render
         ("{{ 'ab' | list }}", ["a", "b"]),
         ("{{ event.number is divisibleby(num=3) }}", True),
         ("{{ 'a-b-c' | replace('-', '+', 1) }}", "a+b-c"),
+        ("{{ 'a, b' | split(',') }}", ["a", " b"]),
+        ("{{ ' a  b ' | split }}", ["a", "b"]),
+        ("{{ '' | split(',') }}", [""]),
+        ("{{ 'a=b=c' | split('=', 1) | last }}", "b=c"),
+        ("{{ 'a::b' | split(sep='::', maxsplit=1) }}", ["a", "b"]),
+        ("""{{ '{"a": [1, null, "{{ 7 }}"]}' | fromjson }}""", {"a": [1, None, "{{ 7 }}"]}),
+        ("""{{ ('{"a": {"b": "x"}}' | fromjson).a.b }}""", "x"),
+        ("""{{ '{"a": 1, "a": 2}' | fromjson }}""", {"a": 2}),
+        ("{{ ' 12345678901234567890 ' | fromjson }}", 12345678901234567890),
+        ("{{ '1.50' | fromjson ~ '' }}", "1.50"),
+        ("{{ '\"x\"' | fromjson }}", "x"),
+        ("{{ event.object | tojson | fromjson }}", {"b": 1, "a": [2]}),
+        ("{{ '[NaN, 1]' | fromjson | last }}", 1),
     ],
 )
 def test_render_filter_returns_result(text: str, expected: Any) -> None:
@@ -69,6 +90,20 @@ def test_render_filter_returns_result(text: str, expected: Any) -> None:
         ("{{ event.null | apify_name }}", "apify_name: the value must be a string or a number."),
         ("{{ event.yes | apify_name }}", "apify_name: the value must be a string or a number."),
         ("{{ '()' | apify_name }}", "apify_name: the value must contain a letter (a-z, A-Z) or a digit."),
+        ("{{ event.list | split(',') }}", "split: the value must be text, and is a list."),
+        ("{{ event.text | split('') }}", "split: the separator must be a text of at least one character"),
+        ("{{ event.text | split(event.number) }}", "split: the separator must be a text of at least one character"),
+        ("{{ event.text | split(',', event.float) }}", "and maxsplit a whole number."),
+        ("{{ event.object | fromjson }}", "fromjson: the value must be text, and is an object."),
+        ("{{ event.null | fromjson }}", "fromjson: the value must be text, and is null."),
+        ("{{ event.text | fromjson }}", "fromjson: the text is not JSON, or has more than 64 nested levels."),
+        ("{{ '' | fromjson }}", "fromjson: the text is not JSON"),
+        ("{{ '{} {}' | fromjson }}", "fromjson: the text is not JSON"),
+        ("{{ ('[' * 65 ~ ']' * 65) | fromjson }}", "or has more than 64 nested levels."),
+        ("{{ '[NaN]' | fromjson }}", "a number that JSON doesn't have"),
+        ("{{ '1e999' | fromjson }}", "a number that JSON doesn't have"),
+        ("{{ event.number | tags }}", "tags: the value must be a list or a text, and is a number."),
+        ("{{ event.null | tags }}", "tags: the value must be a list or a text, and is null."),
         ("{{ event.text | limit(-1) }}", "limit: the length must be"),
         ("{{ event.text | limit(true) }}", "limit: the length must be"),
         ("{{ event.text | limit(1, '...') }}", "limit: the length must be"),
@@ -124,6 +159,155 @@ def test_date_other_value_raises(value: Any) -> None:
 def test_date_wrong_format_raises(date_format: Any) -> None:
     with pytest.raises(RenderError, match="date: the format must be like '%Y-%m-%d'"):
         render("{{ '2026-11-22' | date(event) }}", date_format)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{{ '2026-11-22T23:30:00Z' | date('%Y-%m-%d', tz='Europe/Berlin') }}", "2026-11-23"),
+        ("{{ '2026-07-01T12:00:00Z' | date('%H:%M %Z %z', 'Europe/Berlin') }}", "14:00 CEST +0200"),
+        ("{{ '2026-12-01T12:00:00Z' | date('%H:%M', tz='Asia/Kathmandu') }}", "17:45"),
+        ("{{ '2026-11-22T23:30:00Z' | date(tz='America/New_York') }}", "2026-11-22"),
+        ("{{ '2026-11-22T23:30:00Z' | date('%H %Z', tz='UTC') }}", "23 UTC"),
+        ("{{ '2026-11-22T23:30:00Z' | date(tz=event.zone) }}", "2026-11-23"),
+        ("{{ ['2026-11-22T23:30:00Z'] | map('date', '%d', tz='Europe/Berlin') | first }}", "23"),
+        ("{{ '0999-12-31T23:59:00Z' | date(tz='Europe/Berlin') }}", "1000-01-01"),
+    ],
+)
+def test_date_time_zone_returns_local_time(text: str, expected: str) -> None:
+    assert render(text, {"zone": "Europe/Berlin"}) == expected
+
+
+@pytest.mark.parametrize(
+    "zone",
+    [
+        "Europe/Berln", "europe/berlin", "", "../etc/passwd", "/etc/passwd", "Europe", "Europe/", ".", "zone.tab",
+        "tzdata.zi", "posixrules", "localtime", "Factory", "right/UTC", "a\0b", "\ud800", "x" * 10_000, 3, None, True,
+        [], {},
+    ],
+)  # fmt: skip
+def test_date_unknown_time_zone_raises(zone: Any) -> None:
+    with pytest.raises(RenderError) as caught:
+        render("{{ '2026-11-22' | date(tz=event) }}", zone)
+    message = "date: there is no time zone with this name. A valid name is, for example, Europe/Berlin."
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(("time", "zone"), [("0001-01-01", "America/New_York"), ("9999-12-31T23:59:59Z", "Asia/Tokyo")])
+def test_date_year_out_of_range_raises(time: str, zone: str) -> None:
+    with pytest.raises(RenderError, match="date: in this time zone, the year is not between 1 and 9999"):
+        render("{{ event.time | date(tz=event.zone) }}", {"time": time, "zone": zone})
+
+
+def test_date_without_time_zone_database_names_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timestamps, "time_zone_names", frozenset)
+    monkeypatch.setattr(filters, "time_zone_names", frozenset)
+    monkeypatch.setattr(sandbox, "time_zone_names", frozenset)
+    assert render("{{ '2026-11-22' | date(tz='UTC') }}") == "2026-11-22"
+    with pytest.raises(RenderError) as caught:
+        render("{{ '2026-11-22' | date(tz=event) }}", "Europe/Berlin")
+    message = "date: this machine has no time zone database. Install the Python package tzdata."
+    assert str(caught.value) == message
+    with pytest.raises(TemplateMistakeError) as mistake:
+        compile_template("{{ event | date(tz='Europe/Berlin') }}", 100)
+    assert str(mistake.value) == message
+
+
+# split and fromjson
+
+
+@pytest.mark.parametrize(
+    "text", ["{{ event | split(',') | length }}", "{{ event | split | length }}", "{{ event | fromjson | length }}"]
+)
+def test_render_result_beyond_limit_raises(text: str) -> None:
+    value = "[" + "0, " * 40 + "0]"
+    assert render(text, value, max_text=250) == 41
+    # The JSON of the parts has quotes and commas.
+    with pytest.raises(RenderLimitError, match="produces a value of more than 80 characters"):
+        render(text, value, max_text=80)
+
+
+@pytest.mark.parametrize("name", ["split", "fromjson", "tags", "date(tz='Europe/Berlin')"])
+def test_render_filter_after_deadline_raises(name: str) -> None:
+    with pytest.raises(RenderLimitError, match="The deadline for this event has passed"):
+        render(f"{{{{ event | {name} }}}}", "1795336200", expired=lambda: True)
+
+
+def test_render_many_results_exhaust_budget() -> None:
+    text = "{% for i in event.list %}{% set x = event.text | split %}{% endfor %}"
+    with pytest.raises(RenderLimitError, match="produce too many values"):
+        render(text, {"list": [0] * 20, "text": "a " * 20}, max_text=100)
+
+
+@given(JSON_VALUES)
+def test_fromjson_json_text_returns_same_value(value: JSON) -> None:
+    assert render("{{ event.text | fromjson }}", {"text": json.dumps(value)}) == value
+
+
+@given(st.text() | st.text('[]{}",:012.- \\n\n'))
+def test_fromjson_any_text_returns_value_or_raises(text: str) -> None:
+    try:
+        expected = parse_text(text)
+    except (ValueError, InvalidJSONError):
+        with pytest.raises(RenderError):
+            render("{{ event | fromjson }}", text)
+    else:
+        assert json.loads(str(render("{{ event | fromjson | tojson }}", text))) == expected
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])), st.text(min_size=1, max_size=3))
+def test_split_any_text_joins_to_same_text(text: str, separator: str) -> None:
+    variables: JSON = {"t": text, "s": separator}
+    assert render("{{ event.t | split(event.s) == event.t | split(event.s) }}", variables) is True
+    if separator.isprintable():
+        assert render("{{ event.t | split(event.s) | join(event.s) }}", variables) == text
+
+
+# tags
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (["open-data", "x", "Open data!", "", None, "open  data"], ["open data", "Open data"]),
+        ([2026, 1.5, True, {"name": "bug"}, ["a", "b"]], ["2026", "1 5", "true", "name bug", "a b"]),
+        ("open-data, csv; geo\nmaps\r\n,", ["open data", "csv", "geo", "maps"]),
+        ("open data", ["open data"]),
+        ("", []),
+        ([], []),
+        ({"env": "prod", "team-a": 1}, ["env", "team a"]),
+        (["Crème brûlée", "ｆｕｌｌ width", "日本"], ["Creme brulee", "full width"]),
+        (["a very long tag with many words"], ["a very long tag with many"]),
+        (["a very long tag with manywords"], ["a very long tag with"]),
+        (["x" * 26], ["x" * 25]),
+        (["a " + "b" * 30], ["a " + "b" * 23]),
+        (["ab " + "c" * 30], ["ab"]),
+        (["x" * 24 + " y"], ["x" * 24]),
+        (["x" * 30, "x" * 40], ["x" * 25]),
+        (["_a_", "(ab)"], ["ab"]),
+    ],
+)
+def test_tags_value_returns_valid_tags(value: JSON, expected: list[str]) -> None:
+    assert render("{{ event | tags }}", value) == expected
+    assert DataWorldUpdate().validate({"tags": expected}) == {}
+
+
+@given(st.lists(JSON_VALUES | st.text(alphabet="ab -_é,1", max_size=40)) | st.text() | JSON_OBJECTS)
+def test_tags_any_value_satisfies_schema(value: JSON) -> None:
+    result = render("{{ event | tags }}", value)
+    assert DataWorldUpdate().validate({"tags": result}) == {}
+
+
+@given(st.lists(st.text(alphabet="abAB 1", max_size=30), max_size=5))
+def test_tags_valid_tags_stay_unchanged(value: list[str]) -> None:
+    valid: list[JSON] = [tag for tag in value if " ".join(tag.split()) == tag]
+    if not DataWorldUpdate().validate({"tags": valid}):
+        assert render("{{ event | tags }}", valid) == valid
+
+
+def test_tags_many_items_count_as_loop_steps() -> None:
+    with pytest.raises(RenderLimitError, match="take more than 100000 steps"):
+        render("{{ event | tags }}", [0] * 20, steps=10)
 
 
 # apify_name and limit
