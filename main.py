@@ -15,13 +15,13 @@ import functions_framework
 from flask import Request, Response
 from werkzeug.exceptions import HTTPException
 
-from handlers import logs
+from handlers import VERSION, logs
 from handlers.app import Relay
 from handlers.delivery.delivery import DeliveryContext
 from handlers.hooks import Config, ConfigError, loader
 from handlers.providers import PROVIDERS
 from handlers.secret_store.store import SecretStore, create_fetchers
-from handlers.senders import SENDERS, hidden_headers
+from handlers.senders import SENDERS, custom_sender, hidden_headers
 from schemas.secret_reference import ReferenceParser
 from schemas.settings import Settings, SettingsError, read_settings
 
@@ -52,6 +52,7 @@ def load_configuration(environ: Mapping[str, str], *, check_only: bool = False) 
         settings.config,
         _FOLDER,
         senders=SENDERS,
+        custom_sender=custom_sender,
         schemas={name: provider.event_schema for name, provider in PROVIDERS.items()},
         references=references,
         max_template_length=settings.max_body_bytes,
@@ -75,7 +76,19 @@ def build(environ: Mapping[str, str]) -> Relay:
         logs.LOGGER.warning("%s", warning)
     fetchers = create_fetchers(environ, settings.secret_manager_emulator)
     secrets = SecretStore(fetchers, settings.secret_ttl_seconds)
-    return Relay(config, DeliveryContext.create(settings, PROVIDERS, secrets), openapi)
+    function = Relay(config, DeliveryContext.create(settings, PROVIDERS, secrets), openapi)
+    # The framework opens the socket a moment later, and has no event for it.
+    logs.LOGGER.info("%s", startup_message(settings, config))
+    return function
+
+
+def startup_message(settings: Settings, config: Config) -> str:
+    """Return the version, the hooks, and the providers of the function, and the providers without a token."""
+    providers = [
+        name if provider.token else f"{name} (without a token)" for name, provider in settings.providers.items()
+    ]
+    hooks = ", ".join(config.hooks) or "none"
+    return f"Dataset Relay {VERSION} is ready. Hooks: {hooks}. Providers: {', '.join(providers)}."
 
 
 def _read_openapi() -> bytes | None:

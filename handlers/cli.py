@@ -25,7 +25,7 @@ from handlers.hooks.tests import HookTest, HookTestsError, Outcome, accept, read
 from handlers.inbound.request import decode_headers
 from handlers.providers.base import Provider
 from handlers.redaction import Redactor, mask
-from handlers.senders import SENDERS, hidden_headers
+from handlers.senders import Sender, hidden_headers
 from handlers.senders.delivery_id import delivery_id
 from schemas.base import closest
 from schemas.event import Update
@@ -139,7 +139,8 @@ def _try_hook(
     if isinstance(result, hooks.Ignored):
         print(f"Ignored. {result.reason}")
         return
-    delivery = delivery_id(SENDERS[hook.sender.name], headers, payload)
+    assert isinstance(hook.sender, Sender)
+    delivery = delivery_id(hook.sender, headers, payload)
     print(f"Delivery: {delivery or 'the sender provides no ID, so each delivery gets a new UUID'}")
     _print_requests(result, settings, providers)
 

@@ -18,6 +18,8 @@ The schemas declare the shape of the file. `handlers.hooks.loader` checks the re
 references, templates, and the literal parts of an update.
 """
 
+from typing import Any
+
 from marshmallow import fields, validate
 
 from schemas.base import StrictSchema, matches, one_of
@@ -69,11 +71,19 @@ class CustomSenderSchema(StrictSchema):
     prefix = fields.String(metadata={"description": "The text before the signature in the header, such as v0=."})
     encoding = fields.String(validate=one_of(ENCODINGS), metadata={"description": "The encoding of the signature."})
 
+    def _object_errors(self, value: dict[str, Any]) -> dict[str, list[str]]:
+        needs_signature = [name for name in ("prefix", "encoding") if name in value and "hmac" not in value]
+        return super()._object_errors(value) | {
+            name: ["Needs hmac. Without hmac, the header holds the secret itself."] for name in needs_signature
+        }
+
 
 class HookSchema(StrictSchema):
     """One hook, at POST /hooks/NAME."""
 
-    sender = fields.String(required=True)
+    sender = fields.Raw(
+        required=True, metadata={"description": "The name of a sender, or the header of another sender."}
+    )
     secret = fields.Raw(required=True, metadata={"description": "A secret reference, or a list of them."})
     when = _condition("The hook ignores an event for which the expression is false.")
     updates = fields.List(

@@ -21,7 +21,7 @@ from handlers.hooks.templates.tree import Tree, compile_tree, literal_value, tem
 from schemas.base import UNKNOWN_FIELD, flatten, one_of, path_step
 from schemas.event import EventSchema
 from schemas.problem import Errors
-from schemas.relay_yaml import RelayYamlSchema
+from schemas.relay_yaml import CustomSenderSchema, RelayYamlSchema
 from schemas.secret_reference import ReferenceParser
 from schemas.strict_json import JSON
 
@@ -36,14 +36,16 @@ def load(
     folder: Path,
     *,
     senders: Mapping[str, Sender],
+    custom_sender: Callable[[Mapping[str, JSON]], Sender],
     schemas: Mapping[str, EventSchema],
     references: ReferenceParser,
     max_template_length: int,
 ) -> Config:
     """Return the content of the file at `path_setting`, or of DEFAULT_PATH in `folder` if `path_setting` is None.
 
-    The default file is optional. `schemas` has the schema of each provider's events. `max_template_length` is in
-    characters.
+    The default file is optional. `senders` has the senders by name. `custom_sender` returns the sender that an object
+    in the form of CustomSenderSchema declares. `schemas` has the schema of each provider's events.
+    `max_template_length` is in characters.
 
     Raises:
         ConfigError: The file is unreadable, or has mistakes. The error lists every mistake.
@@ -60,7 +62,7 @@ def load(
         raise ConfigError(Positions(file), {"": [f"The file is not UTF-8 (byte {error.start})."]}) from None
     if _is_empty(text):
         return Config()
-    reader = _Reader(senders, schemas, references, max_template_length)
+    reader = _Reader(senders, custom_sender, schemas, references, max_template_length)
     config = reader.read(file, text)
     if reader.errors:
         raise ConfigError(config.positions, reader.errors)
@@ -79,12 +81,14 @@ class _Reader:
     def __init__(
         self,
         senders: Mapping[str, Sender],
+        custom_sender: Callable[[Mapping[str, JSON]], Sender],
         schemas: Mapping[str, EventSchema],
         references: ReferenceParser,
         max_template_length: int,
     ) -> None:
         self.errors: Errors = {}
         self._senders = senders
+        self._custom_sender = custom_sender
         self._schemas = schemas
         self._references = references
         self._max_template_length = max_template_length
@@ -127,7 +131,7 @@ class _Reader:
         self._add(path, {"": [f"The hook's name: {message}" for message in messages.get("key", ())]})
         self._add(path, flatten({SCHEMA: messages.get("value", {})}))
         hook = _object(raw)
-        sender = self._look_up(f"{path}.sender", hook.get("sender"), self._senders)
+        sender = self._read_sender(f"{path}.sender", hook["sender"]) if "sender" in hook else None
         secrets = None
         if (secret := hook.get("secret")) is not None:
             secrets = self._parse(f"{path}.secret", lambda: self._references.parse_list(secret, f"hook {name}: secret"))
@@ -139,6 +143,19 @@ class _Reader:
         if sender is None or secrets is None:
             return None
         return Hook(name, sender, secrets, when, tuple(update for update in updates if update))
+
+    def _read_sender(self, path: str, raw: JSON) -> Sender | None:
+        """Return the sender with a name, or the sender that an object declares. Return None for a mistake."""
+        if isinstance(raw, str):
+            return self._look_up(path, raw, self._senders)
+        if raw is None:
+            return None  # The schema reports this mistake.
+        if not isinstance(raw, dict):
+            self._add(path, {"": ["Must be the name of a sender, or an object with the header of another sender."]})
+            return None
+        errors = flatten(CustomSenderSchema().validate(raw))
+        self._add(path, errors)
+        return None if errors else self._custom_sender(raw)
 
     def _read_update(self, raw: JSON, path: str, label: str) -> UpdateTemplate | None:
         """Return an update of a hook, or None if its provider is unknown.

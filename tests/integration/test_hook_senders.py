@@ -1,5 +1,7 @@
 """Tests of the senders of hooks: their authentication, their secrets, and the delivery IDs of their requests."""
 
+import base64
+import hmac
 import json
 import time
 import uuid
@@ -243,11 +245,35 @@ def test_disabled_version_is_logged_with_the_action_to_take(launch: Launch, own_
     own_cloud.secret_manager.secrets[secret_name("disabled")] = [None]
     hooks = {"a": hook(APIFY_UPDATE, sender="github", secret="disabled")}
     relay = launch(on=own_cloud, RELAY_CONFIG=written(tmp_path, hooks), RELAY_DEADLINE_SECONDS="60")
-    assert_problem(call(relay, "a", create_payload(relay), sender="github"), 500, "secret-unusable")
-    assert (
+    response = call(relay, "a", create_payload(relay), sender="github")
+    assert "FAILED_PRECONDITION" not in assert_problem(response, 500, "secret-unusable")["detail"]
+    assert relay.logged(response.headers["Relay-Delivery"])["cause"] == (
         "hook a: secret is unavailable: Secret Manager returned FAILED_PRECONDITION. The version is disabled or "
-        "destroyed. Enable it, or add a new version." in relay.log_text()
+        "destroyed. Enable it, or add a new version."
     )
+
+
+def test_unusable_secret_of_two_hooks_is_logged_with_the_hook_of_the_request(
+    launch: Launch, own_cloud: Cloud, tmp_path: Path
+) -> None:
+    hooks = {name: hook(APIFY_UPDATE, sender="github", secret="missing") for name in ("a", "b")}
+    relay = launch(on=own_cloud, RELAY_CONFIG=written(tmp_path, hooks), RELAY_DEADLINE_SECONDS="60")
+    for name in ("a", "b", "a"):
+        response = call(relay, name, {}, sender="github")
+        assert_problem(response, 500, "secret-unusable")
+        cause = relay.logged(response.headers["Relay-Delivery"])["cause"]
+        assert cause.startswith(f"hook {name}: secret is unavailable: Secret Manager returned NOT_FOUND.")
+
+
+def test_bitbucket_data_center_test_is_ignored_only_with_a_signature(launch: Launch, tmp_path: Path) -> None:
+    hooks = {"a": hook(APIFY_UPDATE, sender="bitbucket")}
+    relay = launch(RELAY_CONFIG=written(tmp_path, hooks), HOOK_SECRET=HOOK_SECRET)
+    run = unique("run")
+    headers = {"X-Event-Key": "diagnostics:ping", "X-Request-Id": run}
+    signed = call(relay, "a", {"test": True}, sender="bitbucket", headers=headers)
+    assert (signed.status_code, signed.json()) == (200, {"ignored": "This is a test message of bitbucket."})
+    assert signed.headers["Relay-Delivery"] == run
+    assert_problem(relay.send(b'{"test": true}', path="/hooks/a", headers=headers), 401, "unauthenticated")
 
 
 def test_denied_secret_is_fetched_once_for_many_unauthenticated_requests(
@@ -278,3 +304,26 @@ def test_jenkins_credentials_as_in_its_url_are_accepted(launch: Launch, tmp_path
     relay = launch(RELAY_CONFIG=written(tmp_path, hooks), HOOK_SECRET="CANARY@user:p:w")
     response = call(relay, "a", create_payload(relay), sender="jenkins", secret="CANARY%40user:p%3Aw")
     assert response.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("sender", "is_signed"),
+    [
+        ({"hmac": "sha512", "header": "X-My-Signature", "prefix": "v0=", "encoding": "base64"}, True),
+        ({"header": "X-API-Key"}, False),
+    ],
+)
+def test_custom_sender_is_authenticated(
+    launch: Launch, tmp_path: Path, sender: dict[str, str], is_signed: bool
+) -> None:
+    body_update = {**APIFY_UPDATE, "update": {"name": "{{ event.name }}"}}
+    hooks = {"a": hook(body_update, sender=sender)}
+    relay = launch(RELAY_CONFIG=written(tmp_path, hooks), HOOK_SECRET=HOOK_SECRET)
+    payload = create_payload(relay, name=unique("n"))
+    body = json.dumps(payload).encode()
+    digest = base64.b64encode(hmac.digest(HOOK_SECRET.encode(), body, "sha512")).decode()
+    value = f"v0={digest}" if is_signed else HOOK_SECRET
+    response = relay.send(body, path="/hooks/a", headers={sender["header"]: value, "webhook-id": unique("run")})
+    assert response.status_code == 200, response.text
+    assert relay.logged(response.headers["Relay-Delivery"])["sender"] == "custom"
+    assert_problem(relay.send(body, path="/hooks/a", headers={sender["header"]: value[:-4]}), 401, "unauthenticated")

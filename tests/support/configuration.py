@@ -9,7 +9,7 @@ import yaml
 from handlers.hooks.config import Config
 from handlers.hooks.loader import load
 from handlers.providers import PROVIDERS
-from handlers.senders import SENDERS
+from handlers.senders import SENDERS, custom_sender
 from schemas.secret_reference import ReferenceParser
 
 #: The schema of each provider's events.
@@ -25,6 +25,7 @@ def load_file(
         str(path),
         Path(),
         senders=SENDERS,
+        custom_sender=custom_sender,
         schemas=SCHEMAS,
         references=ReferenceParser(environ, TOKEN_PATTERNS),
         max_template_length=max_template_length,

@@ -14,7 +14,7 @@ from handlers import cli
 from handlers.hooks import Config
 from handlers.hooks.loader import load
 from handlers.providers import PROVIDERS
-from handlers.senders import SENDERS
+from handlers.senders import SENDERS, custom_sender
 from schemas.secret_reference import ReferenceParser
 from schemas.settings import Settings, read_settings
 from tests.support import payloads
@@ -32,6 +32,7 @@ def load_configuration(environ: Mapping[str, str]) -> tuple[Settings, Config]:
         settings.config,
         ROOT,
         senders=SENDERS,
+        custom_sender=custom_sender,
         schemas=SCHEMAS,
         references=references,
         max_template_length=settings.max_body_bytes,

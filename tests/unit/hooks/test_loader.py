@@ -15,7 +15,7 @@ from handlers.hooks import Config, ConfigError
 from handlers.hooks.loader import load
 from handlers.hooks.templates.template import Template
 from handlers.hooks.templates.tree import TemplateLeaf
-from handlers.senders import SENDERS
+from handlers.senders import SENDERS, custom_sender
 from schemas.secret_reference import ReferenceParser
 from tests.support.configuration import SCHEMAS, load_file
 from tests.support.provider_rules import CASES, DATASETS, Case
@@ -59,6 +59,7 @@ def load_default(folder: Path, path_setting: str | None = None) -> Config:
         path_setting,
         folder,
         senders=SENDERS,
+        custom_sender=custom_sender,
         schemas=SCHEMAS,
         references=ReferenceParser(None),
         max_template_length=1000,
@@ -103,7 +104,7 @@ import sys
 from pathlib import Path
 from handlers.hooks.loader import load
 from schemas.secret_reference import ReferenceParser
-load(None, Path(), senders={}, schemas={}, references=ReferenceParser(None), max_template_length=1)
+load(None, Path(), senders={}, custom_sender=print, schemas={}, references=ReferenceParser(None), max_template_length=1)
 print("yaml" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -460,3 +461,42 @@ def test_load_unknown_field_with_template_raises(mistakes: Mistakes, body: str, 
     updates = f"[{{provider: data.world, dataset: acme/products, update: {body}}}]"
     (line,) = mistakes(f"hooks: {{a: {{sender: github, secret: x, updates: {updates}}}}}")
     assert line.startswith(f"relay.yaml:1: hook a: updates.0.update.{path}: {message}")
+
+
+# Custom senders
+
+
+def with_sender(sender: Any) -> str:
+    update = {"provider": "apify", "dataset": "abc", "update": {"name": "a"}}
+    return yaml.safe_dump({"hooks": {"a": {"sender": sender, "secret": "x", "updates": [update]}}})
+
+
+@pytest.mark.parametrize(
+    "sender",
+    [
+        {"header": "X-API-Key"},
+        {"hmac": "sha256", "header": "X-My-Signature"},
+        {"hmac": "sha1", "header": "X-My-Signature", "prefix": "v0=", "encoding": "base64"},
+    ],
+)
+def test_load_custom_sender_returns_sender(read: Read, sender: Any) -> None:
+    assert read(with_sender(sender)).hooks["a"].sender == custom_sender(sender)
+
+
+@pytest.mark.parametrize(
+    ("sender", "path", "message"),
+    [
+        ({}, "sender.header", "Missing data for required field."),
+        ({"header": "X Y"}, "sender.header", "Must be the name of a header, without '_'."),
+        ({"header": "X-A", "hmac": "md5"}, "sender.hmac", "Must be one of: sha256, sha1, sha512."),
+        ({"header": "X-A", "prefix": "v0="}, "sender.prefix", "Needs hmac."),
+        ({"header": "X-A", "encoding": "hex"}, "sender.encoding", "Needs hmac."),
+        ({"header": "X-A", "hash": "sha1"}, "sender.hash", "Unknown field"),
+        (["github"], "sender", "Must be the name of a sender, or an object"),
+        (None, "sender", "Field may not be null."),
+        ("githbu", "sender", "did you mean github?"),
+    ],
+)
+def test_load_wrong_sender_raises_at_path(mistakes: Mistakes, sender: Any, path: str, message: str) -> None:
+    (line,) = [line for line in mistakes(with_sender(sender)) if f"hook a: {path}: " in line]
+    assert message in line
