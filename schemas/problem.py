@@ -85,6 +85,8 @@ class RelayError(Exception):
     retryable: bool = False
     #: The `Retry-After` header of the response, in seconds. The argument `headers` takes precedence.
     retry_after_seconds: ClassVar[int | None] = None
+    #: The cause, which only the log shows.
+    cause: str | None = None
 
     def __init__(
         self,

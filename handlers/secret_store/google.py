@@ -6,7 +6,7 @@ https://cloud.google.com/secret-manager/docs/reference/rpc/google.cloud.secretma
 import threading
 from typing import TYPE_CHECKING, Any
 
-from schemas.problem import SecretUnreachableError, SecretUnusableError
+from handlers.secret_store.fetch_error import FetchError
 from schemas.secret_reference import SecretReference
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ class SecretManager:
         """Return the bytes of a version of a secret, and the resource name of the version, within `seconds`.
 
         Raises:
-            SecretUnreachableError: Secret Manager is unreachable or asks to retry. Another attempt can succeed.
-            SecretUnusableError: The version is missing, denied, disabled, or damaged, or there are no credentials.
+            FetchError: Secret Manager is unreachable or asks to retry, or the version is missing, denied, disabled, or
+                damaged, or there are no credentials.
         """
         import google_crc32c
         from google.api_core import exceptions
@@ -51,7 +51,7 @@ class SecretManager:
 
         transient = (exceptions.ServerError, exceptions.TooManyRequests, exceptions.Aborted, exceptions.Cancelled)
         retry: Any = Retry(if_exception_type(*transient), initial=0.1, maximum=1, multiplier=2, timeout=seconds)
-        unreachable = SecretUnreachableError(f"{reference.label} is unavailable: Secret Manager is unreachable.")
+        unreachable = FetchError("is unavailable: Secret Manager is unreachable.", is_transient=True)
         try:
             response = self._get_client().access_secret_version(
                 name=reference.name, retry=retry, timeout=min(_ATTEMPT_SECONDS, seconds)
@@ -62,19 +62,17 @@ class SecretManager:
         except exceptions.GoogleAPICallError as error:
             status = _status(error)
             remedy = _REMEDIES.get(status, "Check the secret reference.")
-            raise SecretUnusableError(
-                f"{reference.label} is unavailable: Secret Manager returned {status}. {remedy}"
-            ) from None
+            raise FetchError(f"is unavailable: Secret Manager returned {status}. {remedy}") from None
         except GoogleAuthError as error:
             if error.retryable:
                 raise unreachable from None
-            raise SecretUnusableError(
-                f"{reference.label} is unavailable: the function has no usable Google credentials."
+            raise FetchError(
+                "is unavailable: the function has no usable Google credentials. Give the function a service account."
             ) from None
         payload = response.payload
         # Secret Manager sends a checksum with every version that has one. The client doesn't verify the checksum.
         if "data_crc32c" in payload and google_crc32c.value(payload.data) != payload.data_crc32c:
-            raise SecretUnusableError(f"{reference.label} is damaged: its bytes don't match its checksum.")
+            raise FetchError("is damaged: its bytes don't match its checksum. Add a new version.")
         return payload.data, response.name
 
     def _get_client(self) -> "SecretManagerServiceClient":

@@ -21,6 +21,7 @@ from typing import TypeAlias
 
 from handlers.deadline import Deadline
 from handlers.logs import LOGGER
+from handlers.secret_store.fetch_error import FetchError
 from handlers.secret_store.google import SecretManager
 from schemas.problem import SecretUnreachableError, SecretUnusableError
 from schemas.secret_reference import SecretReference
@@ -54,22 +55,31 @@ class Secret:
 SecretError: TypeAlias = SecretUnreachableError | SecretUnusableError
 
 #: A function that fetches the bytes of a secret within a number of seconds, and returns the bytes and their source.
-#: The function raises SecretUnreachableError if another attempt can succeed, and SecretUnusableError otherwise.
+#: The function raises FetchError.
 Fetch: TypeAlias = Callable[[SecretReference, float], tuple[bytes, str]]
+
+
+_TIMEOUT = FetchError("is unavailable: the source didn't respond in time.", is_transient=True)
 
 
 @dataclass(frozen=True, slots=True)
 class _CachedSecret:
-    """A secret, or the error of an unusable secret. `expires_at` is in seconds on the monotonic clock."""
+    """A secret, or the failure of an unusable secret. `expires_at` is in seconds on the monotonic clock."""
 
-    result: "Secret | SecretUnusableError"
+    result: Secret | FetchError
     expires_at: float
 
 
 class SecretStore:
     """A store that fetches secrets, and caches each secret. The methods are thread-safe."""
 
-    def __init__(self, fetchers: Mapping[str, Fetch], ttl: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        fetchers: Mapping[str, Fetch],
+        ttl: float,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         """Create an empty store.
 
         `fetchers` maps each kind of reference to the function that fetches the secret. `ttl` is the time to live of a
@@ -78,14 +88,15 @@ class SecretStore:
         self._fetchers = fetchers
         self._ttl = ttl
         self._clock = clock
+        self._sleep = sleep
         # The lock protects the maps below.
         self._lock = threading.Lock()
         self._cache: dict[SecretReference, _CachedSecret] = {}
-        self._fetches: dict[SecretReference, Future[Secret | SecretError]] = {}
-        # The time of the last fetch after a refusal, on the clock.
+        self._fetches: dict[SecretReference, Future[Secret | FetchError]] = {}
+        # The start of the last fetch after a refusal, on the clock.
         self._refreshed: dict[SecretReference, float] = {}
-        # The error of the last fetch, if the source was unreachable.
-        self._outages: dict[SecretReference, SecretUnreachableError] = {}
+        # The fetches after a refusal that have not started to read.
+        self._scheduled: set[SecretReference] = set()
 
     def get(self, reference: SecretReference, deadline: Deadline) -> Secret:
         """Return a secret, from the cache if possible.
@@ -95,22 +106,25 @@ class SecretStore:
             SecretUnusableError: The secret is missing, denied, empty, or damaged.
         """
         ((_, secret),) = self.iter_secrets([reference], deadline)
-        return _require_secret(secret)
+        if isinstance(secret, Secret):
+            return secret
+        raise secret
 
     def refresh(self, reference: SecretReference, refused: Secret, deadline: Deadline) -> Secret:
         """Return the current secret, after a provider refused a cached secret.
 
         The result is a cached secret only if its text differs from the refused text. The result can still have the
-        refused text, if the source has no newer secret.
+        refused text, if the source has no newer secret. If the last fetch after a refusal is less than a second old,
+        the next fetch waits for the rest of the second: the secret may have been rotated since then.
 
         Raises:
             SecretUnreachableError: The source is unreachable or slow. A refused secret isn't a fallback.
             SecretUnusableError: The secret is missing, denied, empty, or damaged.
         """
         with self._lock:
-            if recent := self._recent(reference, refused):
-                return _require_secret(recent)
-            earlier_fetch = self._fetches.get(reference)
+            if known := self._known(reference, refused):
+                return _require_secret(reference, known)
+            earlier_fetch = None if reference in self._scheduled else self._fetches.get(reference)
         if earlier_fetch:
             # The fetch started before the refusal and may have read the refused secret just before its rotation. Only
             # a secret that differs from the refused secret is certain to be current.
@@ -118,10 +132,9 @@ class SecretStore:
             if secret.text != refused.text:
                 return secret
         with self._lock:
-            if recent := self._recent(reference, refused):
-                return _require_secret(recent)
-            self._refreshed[reference] = self._clock()
-            fetch = self._join_or_start_fetch(reference)
+            if known := self._known(reference, refused):
+                return _require_secret(reference, known)
+            fetch = self._fetches.get(reference) or self._start_refresh(reference)
         return self._wait_for(reference, fetch, deadline)
 
     def iter_secrets(
@@ -132,25 +145,25 @@ class SecretStore:
         Cached secrets come first. The other secrets follow in the order of their arrival. The fetches start with the
         iteration and run at the same time.
         """
-        fetches: dict[Future[Secret | SecretError], SecretReference] = {}
+        fetches: dict[Future[Secret | FetchError], SecretReference] = {}
         for reference in references:
             cached_or_fetch = self._cached_or_fetch(reference)
             if isinstance(cached_or_fetch, Future):
                 fetches[cached_or_fetch] = reference
             else:
-                yield reference, cached_or_fetch
+                yield reference, _secret_or_error(reference, cached_or_fetch)
         if not fetches:
             return
         timeout = min(self._longest_wait(fetches.values()), deadline.remaining() / 2)
         try:
             for fetch in as_completed(fetches, timeout):
                 reference = fetches.pop(fetch)
-                yield reference, self._with_fallback(reference, fetch.result())
+                yield reference, _secret_or_error(reference, self._with_fallback(reference, fetch.result()))
         except TimeoutError:
             for reference in fetches.values():
-                yield reference, self._with_fallback(reference, _timeout_error(reference))
+                yield reference, _secret_or_error(reference, self._with_fallback(reference, _TIMEOUT))
 
-    def _cached_or_fetch(self, reference: SecretReference) -> Secret | SecretError | Future[Secret | SecretError]:
+    def _cached_or_fetch(self, reference: SecretReference) -> Secret | FetchError | Future[Secret | FetchError]:
         with self._lock:
             cached = self._cache.get(reference)
             if cached and self._clock() < cached.expires_at:
@@ -165,85 +178,85 @@ class SecretStore:
         cached = self._cache.get(reference)
         return cached.result if cached and isinstance(cached.result, Secret) else None
 
-    def _recent(self, reference: SecretReference, refused: Secret) -> Secret | SecretError | None:
-        """Return the last result if it isn't the refused secret, or is too recent for a fetch. The lock must be held.
-
-        A token that a provider keeps refusing must not cause a fetch for each event.
-        """
+    def _known(self, reference: SecretReference, refused: Secret) -> Secret | FetchError | None:
+        """Return the cached result if it isn't the refused secret, or None. The lock must be held."""
         cached = self._cache.get(reference)
-        if cached is None:
+        if cached is None or (isinstance(cached.result, FetchError) and self._clock() >= cached.expires_at):
             return None
-        if isinstance(cached.result, Secret) and cached.result.text != refused.text:
-            return cached.result
-        if isinstance(cached.result, SecretUnusableError):
-            return cached.result if self._clock() < cached.expires_at else None
-        is_recent = self._clock() - self._refreshed.get(reference, -math.inf) < REFRESH_SECONDS
-        if not is_recent or reference in self._fetches:
-            return None
-        return self._outages.get(reference, cached.result)
+        return None if isinstance(cached.result, Secret) and cached.result.text == refused.text else cached.result
+
+    def _start_refresh(self, reference: SecretReference) -> Future[Secret | FetchError]:
+        """Return a new fetch, which starts at the earliest a second after the last one. The lock must be held."""
+        now = self._clock()
+        starts_at = max(now, self._refreshed.get(reference, -math.inf) + REFRESH_SECONDS)
+        self._refreshed[reference] = starts_at
+        self._scheduled.add(reference)
+        return self._join_or_start_fetch(reference, delay=starts_at - now)
 
     def _longest_wait(self, references: Iterable[SecretReference]) -> float:
         with self._lock:
             has_fallbacks = all(self._cached_secret(reference) for reference in references)
         return STALE_WAIT_SECONDS if has_fallbacks else FETCH_WAIT_SECONDS
 
-    def _with_fallback(self, reference: SecretReference, result: Secret | SecretError) -> Secret | SecretError:
+    def _with_fallback(self, reference: SecretReference, result: Secret | FetchError) -> Secret | FetchError:
         """Return the result of a fetch, or the expired value in the cache if the source is unreachable."""
-        if not isinstance(result, SecretUnreachableError):
+        if isinstance(result, Secret) or not result.is_transient:
             return result
         with self._lock:
             return self._cached_secret(reference) or result
 
-    def _wait_for(self, reference: SecretReference, fetch: Future[Secret | SecretError], deadline: Deadline) -> Secret:
+    def _wait_for(self, reference: SecretReference, fetch: Future[Secret | FetchError], deadline: Deadline) -> Secret:
         try:
             result = fetch.result(min(FETCH_WAIT_SECONDS, deadline.remaining() / 2))
         except TimeoutError:
-            raise _timeout_error(reference) from None
-        return _require_secret(result)
+            result = _TIMEOUT
+        return _require_secret(reference, result)
 
-    def _join_or_start_fetch(self, reference: SecretReference) -> Future[Secret | SecretError]:
-        """Return the fetch in progress, or a new fetch. The lock must be held."""
+    def _join_or_start_fetch(self, reference: SecretReference, *, delay: float = 0.0) -> Future[Secret | FetchError]:
+        """Return the fetch in progress, or a new fetch after `delay` seconds. The lock must be held."""
         if reference in self._fetches:
             return self._fetches[reference]
-        fetch: Future[Secret | SecretError] = Future()
-        thread = threading.Thread(target=self._run_fetch, args=(reference, fetch), name="secret-fetch", daemon=True)
+        fetch: Future[Secret | FetchError] = Future()
+        arguments = (reference, fetch, delay)
+        thread = threading.Thread(target=self._run_fetch, args=arguments, name="secret-fetch", daemon=True)
         try:
             thread.start()
         except RuntimeError:
             # The process is out of threads.
-            fetch.set_result(SecretUnreachableError(f"{reference.label} is unavailable: no thread is available."))
+            self._scheduled.discard(reference)
+            fetch.set_result(FetchError("is unavailable: no thread is available.", is_transient=True))
         else:
             self._fetches[reference] = fetch
         return fetch
 
-    def _run_fetch(self, reference: SecretReference, fetch: Future[Secret | SecretError]) -> None:
+    def _run_fetch(self, reference: SecretReference, fetch: Future[Secret | FetchError], delay: float) -> None:
+        if delay:
+            self._sleep(delay)
+        with self._lock:
+            self._scheduled.discard(reference)
         result = self._fetch(reference)
         with self._lock:
             del self._fetches[reference]
             self._update_cache(reference, result)
         fetch.set_result(result)
 
-    def _fetch(self, reference: SecretReference) -> Secret | SecretError:
+    def _fetch(self, reference: SecretReference) -> Secret | FetchError:
         try:
-            return _decode(reference, *self._fetchers[reference.kind](reference, FETCH_SECONDS))
-        except SecretUnreachableError as error:
-            LOGGER.warning("%s", error)
-            return error
-        except SecretUnusableError as error:
+            return _decode(*self._fetchers[reference.kind](reference, FETCH_SECONDS))
+        except FetchError as error:
+            if error.is_transient:
+                LOGGER.warning("%s %s", reference.label, error)
             return error
         # Catch every exception: a fetch that ends without a result would leave other threads waiting.
         except Exception as error:  # noqa: BLE001
             LOGGER.error("%s is unavailable because of an unforeseen error.", reference.label, exc_info=error)
-            return SecretUnusableError(f"{reference.label} is unavailable. The function's log has the reason.")
+            return FetchError("is unavailable. The function's log has the reason.")
 
-    def _update_cache(self, reference: SecretReference, result: Secret | SecretError) -> None:
+    def _update_cache(self, reference: SecretReference, result: Secret | FetchError) -> None:
         """Store the result of a fetch. The lock must be held."""
-        self._outages.pop(reference, None)
-        if isinstance(result, SecretUnreachableError):
-            self._outages[reference] = result
         if isinstance(result, Secret):
             self._cache[reference] = _CachedSecret(result, self._clock() + self._ttl)
-        elif isinstance(result, SecretUnusableError):
+        elif not result.is_transient:
             # An operator may have disabled the secret because of a leak: never use the old value again.
             self._cache[reference] = _CachedSecret(result, self._clock() + UNUSABLE_SECONDS)
         elif secret := self._cached_secret(reference):
@@ -266,30 +279,35 @@ def _read_file(reference: SecretReference, _seconds: float) -> tuple[bytes, str]
     try:
         return Path(reference.name).read_bytes(), str(reference)
     except OSError as error:
-        raise SecretUnusableError(f"{reference.label} is unavailable: {error.strerror}.") from None
+        raise FetchError(f"is unavailable: {error.strerror}. Check the file, and its permissions.") from None
 
 
-def _decode(reference: SecretReference, raw: bytes, source: str) -> Secret:
+def _decode(raw: bytes, source: str) -> Secret:
     """Return the secret in `raw`, without the newline that `echo` appends.
 
     Raises:
-        SecretUnusableError: The bytes aren't UTF-8 text, or the text is empty.
+        FetchError: The bytes aren't UTF-8 text, or the text is empty.
     """
     try:
         # Some editors on Windows write a byte order mark.
         text = raw.decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError:
-        raise SecretUnusableError(f"{reference.label} is damaged: a secret must be UTF-8 text.") from None
+        raise FetchError("is damaged: a secret must be UTF-8 text. Store the secret again as UTF-8.") from None
     if not text.strip():
-        raise SecretUnusableError(f"{reference.label} is empty.")
+        raise FetchError("is empty. Store the secret again.")
     return Secret(text, source)
 
 
-def _require_secret(result: Secret | SecretError) -> Secret:
+def _secret_or_error(reference: SecretReference, result: Secret | FetchError) -> Secret | SecretError:
+    """Return the secret, or an error that names the setting with this reference."""
     if isinstance(result, Secret):
         return result
-    raise result
+    kind = SecretUnreachableError if result.is_transient else SecretUnusableError
+    return kind(f"{reference.label} {result}")
 
 
-def _timeout_error(reference: SecretReference) -> SecretUnreachableError:
-    return SecretUnreachableError(f"{reference.label} is unavailable: the source didn't respond in time.")
+def _require_secret(reference: SecretReference, result: Secret | FetchError) -> Secret:
+    secret = _secret_or_error(reference, result)
+    if isinstance(secret, Secret):
+        return secret
+    raise secret

@@ -32,8 +32,8 @@ class Sender:
 
     The delivery ID is in one of the headers `id_headers`, or consists of the values of the payload's fields
     `id_fields`. `test_header` and `test_field` are the name and the value of the header and of the field that mark a
-    test message. `test_text` is a field, and the beginning of its value in a test message. The names of headers are
-    lowercase. A field is a path such as `data.status` or `blocks.0.text`.
+    test message. Each of `test_texts` is a field, and the beginning of its value in a test message. The names of
+    headers are lowercase. A field is a path such as `data.status` or `blocks.0.text`.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Sender:
     id_fields: tuple[str, ...] = ()
     test_header: tuple[str, str] | None = None
     test_field: tuple[str, str] | None = None
-    test_text: tuple[str, str] | None = None
+    test_texts: tuple[tuple[str, str], ...] = ()
 
     @property
     def challenge(self) -> str:
@@ -56,10 +56,10 @@ class Sender:
             name, value = self.test_header
             if headers.get(name) == value:
                 return True
-        if self.test_text:
-            path, beginning = self.test_text
+        for path, beginning in self.test_texts:
             text = value_at(payload, *path.split("."))
-            return isinstance(text, str) and text.startswith(beginning)
+            if isinstance(text, str) and text.startswith(beginning):
+                return True
         if self.test_field:
             path, value = self.test_field
             return value_at(payload, *path.split(".")) == value
@@ -86,7 +86,8 @@ _ROWS = (
         test_header=("x-github-event", "ping"),
     ),
     # https://support.atlassian.com/bitbucket-cloud/docs/manage-webhooks/. Bitbucket Data Center has another header for
-    # the ID, and has a test: https://confluence.atlassian.com/bitbucketserver/manage-webhooks-938025878.html
+    # the ID, and has a test: https://confluence.atlassian.com/bitbucketserver/manage-webhooks-938025878.html. The
+    # test is often unsigned, and then gets 401 like every unsigned request.
     Sender(
         "bitbucket",
         BodySignature("x-hub-signature", prefix="sha256="),
@@ -101,7 +102,7 @@ _ROWS = (
     ),
     # https://docs.getdbt.com/docs/deploy/webhooks. A test message can't be told from a real one.
     Sender("dbt", BodySignature("authorization"), id_fields=("eventId",)),
-    # https://fivetran.com/docs/rest-api/webhooks
+    # https://fivetran.com/docs/rest-api/webhooks. POST /webhooks/{id}/test sends an event that looks real.
     Sender(
         "fivetran",
         BodySignature("x-fivetran-signature-256"),
@@ -147,7 +148,10 @@ _ROWS = (
         "airbyte",
         _URL_TOKEN,
         id_fields=("data.connection.id", "data.jobId", "data.success"),
-        test_text=("blocks.0.text.text", "[THIS IS A TEST NOTIFICATION]"),
+        test_texts=(
+            ("blocks.0.text.text", "[THIS IS A TEST NOTIFICATION]"),
+            ("text", "Hello World! This is a test from Airbyte"),
+        ),
     ),
     # https://docs.gitea.com/usage/webhooks, https://forgejo.org/docs/latest/user/webhooks/
     Sender(

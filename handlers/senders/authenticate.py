@@ -16,7 +16,8 @@ from schemas.problem import RelayError, SecretUnreachableError, SecretUnusableEr
 from schemas.secret_reference import SecretReference
 
 _DETAIL = "A secret of the function is unavailable. The log of the function names the secret."
-_BYTE_ORDER_MARK = "\ufeff"
+# The pairs of quotes that a shell, a YAML file, or a text processor puts around a secret.
+_QUOTES = frozenset({'""', "''", "``", "\u201c\u201d", "\u2018\u2019"})
 # Svix and other services show a secret together with the version of the signature.
 _VERSIONED = "v1,whsec_"
 
@@ -39,9 +40,9 @@ def authenticate(
 
     A credential is valid if it matches one of `secrets`.
 
-    An unavailable secret doesn't stop the other secrets. `report` receives a message about each secret that is
-    unavailable or unusable. Don't show these messages to the caller, and neither the cause in an UnauthenticatedError:
-    the caller isn't authenticated.
+    An unavailable secret doesn't stop the other secrets. If another secret matches, `report` receives a message about
+    each unavailable or unusable secret before it. Otherwise, the `cause` of the error has these messages, or the reason
+    for the rejection. Never show a message or a cause to the caller: the caller isn't authenticated.
 
     Iterating over `secrets` fetches the secrets. The iteration doesn't start for a request without any credential, so
     such a request can't cause a fetch.
@@ -52,41 +53,44 @@ def authenticate(
         SecretUnusableError: No credential matches an available secret, and another secret is unusable.
     """
     if not any(sender.verifier.is_present(request) for sender in senders):
-        raise UnauthenticatedError(senders[0].challenge, senders[0].verifier.explain(request))
+        raise UnauthenticatedError(senders[0].challenge, " ".join(each.verifier.explain(request) for each in senders))
     errors: list[RelayError] = []
     irregularities: list[str] = []
     for reference, secret in secrets:
         if isinstance(secret, RelayError):
             errors.append(secret)
-            report(str(secret))
             continue
-        text = _usable_text(secret.text)
-        irregularities += _irregularities(text, reference.label)
+        irregularities += _irregularities(secret.text, reference.label)
         try:
-            for sender in senders:
-                if sender.verifier.verify(request, text):
-                    return sender.name
+            for text in _forms(secret.text):
+                for sender in senders:
+                    if sender.verifier.verify(request, text):
+                        for error in errors:
+                            report(str(error))
+                        return sender.name
         except BadSecretError as error:
-            unusable = SecretUnusableError(f"{reference.label} is unusable: {error}")
-            errors.append(unusable)
-            report(str(unusable))
-    if any(error.retryable for error in errors):
-        raise SecretUnreachableError(_DETAIL)
+            errors.append(SecretUnusableError(f"{reference.label} is unusable: {error}"))
     if errors:
-        raise SecretUnusableError(_DETAIL)
+        kind = SecretUnreachableError if any(error.retryable for error in errors) else SecretUnusableError
+        unavailable = kind(_DETAIL)
+        unavailable.cause = " ".join(map(str, errors))
+        raise unavailable
     reasons = [sender.verifier.explain(request) for sender in senders if sender.verifier.is_present(request)]
     raise UnauthenticatedError(senders[0].challenge, " ".join([*reasons, *irregularities]))
 
 
-def _usable_text(secret: str) -> str:
-    """Return a secret without a byte order mark, and without the `v1,` before `whsec_`."""
-    text = secret.removeprefix(_BYTE_ORDER_MARK)
-    return text.removeprefix("v1,") if text.startswith(_VERSIONED) else text
+def _forms(secret: str) -> Iterator[str]:
+    """Yield the forms in which a sender can use a stored secret."""
+    yield secret
+    if secret.startswith(_VERSIONED):
+        yield secret.removeprefix("v1,")
 
 
 def _irregularities(secret: str, label: str) -> Iterator[str]:
     """Yield a sentence about each mistake that was probably made when the secret was stored."""
-    if len(secret) > 1 and secret[0] == secret[-1] and secret[0] in "\"'`":
+    if len(secret) > 1 and secret[0] + secret[-1] in _QUOTES:
         yield f"The secret of {label} is in quotes. If the sender's secret has no quotes, store it without them."
     if secret != secret.strip():
         yield f"The secret of {label} has whitespace at an end. If the sender's secret has none, store it without."
+    if not secret.strip().isprintable():
+        yield f"The secret of {label} has an invisible character. If the sender's secret has none, store it without."

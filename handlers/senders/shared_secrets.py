@@ -11,7 +11,7 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
-from urllib.parse import unquote, unquote_plus, unquote_to_bytes
+from urllib.parse import unquote_plus, unquote_to_bytes
 
 
 class BadSecretError(Exception):
@@ -95,7 +95,7 @@ class HeaderSecret(HeaderVerifier):
 class Authorization:
     """Authentication by the header `Authorization`: `Bearer <secret>`, or `Basic` with a secret `user:password`.
 
-    With `may_be_encoded`, the user and the password of a request can be percent-encoded.
+    With `may_be_encoded`, the user and the password can be percent-encoded, in the request and in the secret.
     """
 
     scheme: Literal["Bearer", "Basic"]
@@ -120,13 +120,12 @@ class Authorization:
         if self.scheme == "Basic":
             if ":" not in secret:
                 raise BadSecretError("a secret for Basic authentication must have the form user:password.")
-            secret = _basic_credentials(secret)
             # Some clients omit the padding.
-            credentials = credentials.strip(" \t").rstrip("=")
-            if self.may_be_encoded and not hmac.compare_digest(header_bytes(credentials), secret.encode()):
-                credentials = _decoded_credentials(credentials)
-        # Compare before checking the scheme, so that the time doesn't depend on the scheme of the request.
-        is_equal = _equals_secret(credentials, secret)
+            is_equal = _equals_secret(credentials.strip(" \t").rstrip("="), _basic_credentials(secret.encode()))
+            if self.may_be_encoded:
+                is_equal |= _equals_decoded(credentials.strip(" \t"), secret)
+        else:
+            is_equal = _equals_secret(credentials, secret)
         # RFC 9110, 11.1: the scheme is case-insensitive.
         return is_equal and scheme.lower() == self.scheme.lower()
 
@@ -192,17 +191,23 @@ def missing_header(name: str) -> str:
     return f"The header {name} is missing."
 
 
-def _basic_credentials(secret: str) -> str:
-    return base64.b64encode(secret.encode()).decode().rstrip("=")
+def _basic_credentials(user_and_password: bytes) -> str:
+    return base64.b64encode(user_and_password).decode().rstrip("=")
 
 
-def _decoded_credentials(credentials: str) -> str:
-    """Return the credentials of Basic authentication without percent-encoding of the user and the password."""
+def _equals_decoded(credentials: str, secret: str) -> bool:
+    """Return True if the credentials and the secret are equal without percent-encoding on one or on both sides."""
+    unpadded = credentials.rstrip("=")
     try:
-        text = base64.b64decode(credentials + "=" * (-len(credentials) % 4), validate=True).decode()
+        sent = base64.b64decode(unpadded + "=" * (-len(unpadded) % 4), validate=True)
     except ValueError:
-        return ""
-    return _basic_credentials(unquote(text))
+        sent = b""
+    stored = secret.encode()
+    # Compare every pair, so that the time doesn't depend on the pair that is equal.
+    plain_sent, plain_stored = unquote_to_bytes(sent), unquote_to_bytes(stored)
+    pairs = [(plain_sent, stored), (sent, plain_stored), (plain_sent, plain_stored)]
+    matches = [hmac.compare_digest(*pair) for pair in pairs]
+    return any(matches)
 
 
 def header_bytes(value: str) -> bytes:

@@ -10,6 +10,7 @@ protection.
 
 import base64
 import hmac
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -223,9 +224,10 @@ class PreferredVerifier:
         return (self.signature if is_signed else self.fallback).verify(request, secret)
 
     def explain(self, request: SignedRequest) -> str:
-        """Return the reason of the verifier of the credential that counts."""
-        is_fallback = self.fallback.is_present(request) and not self.signature.is_present(request)
-        return (self.fallback if is_fallback else self.signature).explain(request)
+        """Return the reason of the verifier of the credential that counts, or of both without a credential."""
+        verifiers = [self.signature, self.fallback]
+        present = [verifier for verifier in verifiers if verifier.is_present(request)]
+        return present[0].explain(request) if present else " ".join(each.explain(request) for each in verifiers)
 
 
 def signing_key(secret: str) -> bytes:
@@ -271,6 +273,7 @@ def _explain_timestamp(timestamp: str, now: float) -> str | None:
         return "The timestamp isn't a number of seconds since 1970."
     if _is_recent(timestamp, now):
         return None
-    age = round(now - int(timestamp))
+    age = now - int(timestamp)
     direction = "old" if age > 0 else "in the future"
-    return f"The timestamp is {abs(age)} s {direction}, and the limit is {TOLERANCE_SECONDS} s. Check the clocks."
+    seconds = math.ceil(abs(age))
+    return f"The timestamp is {seconds} s {direction}, and the limit is {TOLERANCE_SECONDS} s. Check the clocks."

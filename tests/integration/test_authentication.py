@@ -69,8 +69,9 @@ def test_several_secrets_an_unavailable_secret_does_not_stop_the_others(launch: 
     response = relay.post(relay.apify_event(), headers={"Authorization": "Bearer neither"})
     problem = assert_problem(response, 500, "secret-unusable")
     assert "missing-secret" not in problem["detail"]
-    (line,) = {line for line in relay.log_text().splitlines() if "RELAY_SECRET (3 of 3)" in line}
-    assert "NOT_FOUND" in line
+    line = relay.logged(response.headers["Relay-Delivery"])
+    assert line["cause"].startswith("RELAY_SECRET (3 of 3) is unavailable: Secret Manager returned NOT_FOUND.")
+    assert line["outcome"] == "rejected"
     assert "missing-secret" not in relay.log_text()
 
 

@@ -10,9 +10,10 @@ import pytest
 from deploy.local.cloud import free_port
 from deploy.local.secret_manager import SecretManager as Server
 from handlers.deadline import Deadline
+from handlers.secret_store.fetch_error import FetchError
 from handlers.secret_store.google import SecretManager
 from handlers.secret_store.store import Secret, SecretStore, create_fetchers
-from schemas.problem import SecretUnreachableError, SecretUnusableError
+from schemas.problem import SecretUnusableError
 from schemas.secret_reference import SecretReference
 
 NAME = "projects/p/secrets/token"
@@ -56,7 +57,7 @@ def test_fetch_latest_version_returns_bytes_and_version(server: Server) -> None:
 )
 def test_fetch_permanent_error_raises_unusable_without_retries(server: Server, status: grpc.StatusCode) -> None:
     server.refusals[""] = status
-    with pytest.raises(SecretUnusableError, match=f"APIFY_TOKEN is unavailable: Secret Manager returned {status.name}"):
+    with pytest.raises(FetchError, match=f"is unavailable: Secret Manager returned {status.name}"):
         fetch(server)
     assert len(server.accesses) == 1
 
@@ -74,7 +75,7 @@ def test_fetch_permanent_error_raises_unusable_without_retries(server: Server, s
 )
 def test_fetch_transient_error_raises_unreachable(server: Server, status: grpc.StatusCode) -> None:
     server.refusals[""] = status
-    with pytest.raises(SecretUnreachableError, match="APIFY_TOKEN is unavailable: Secret Manager is unreachable"):
+    with pytest.raises(FetchError, match="is unavailable: Secret Manager is unreachable"):
         fetch(server, seconds=0.2)
 
 
@@ -95,26 +96,26 @@ def test_fetch_transient_error_is_retried(server: Server) -> None:
 
 
 def test_fetch_no_server_raises_unreachable() -> None:
-    with pytest.raises(SecretUnreachableError, match="Secret Manager is unreachable"):
+    with pytest.raises(FetchError, match="Secret Manager is unreachable"):
         SecretManager(f"127.0.0.1:{free_port()}").fetch(LATEST, 0.5)
 
 
 def test_fetch_hanging_server_raises_unreachable(server: Server) -> None:
     server.delay = 2.0
-    with pytest.raises(SecretUnreachableError, match="Secret Manager is unreachable"):
+    with pytest.raises(FetchError, match="Secret Manager is unreachable"):
         fetch(server, seconds=0.2)
 
 
 def test_fetch_changed_bytes_raise_unusable(server: Server) -> None:
     server.damaged.add(NAME)
-    with pytest.raises(SecretUnusableError, match="checksum") as caught:
+    with pytest.raises(FetchError, match="checksum") as caught:
         fetch(server)
     assert "CANARY" not in str(caught.value)
 
 
 def test_fetch_without_credentials_raises_unusable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "missing.json"))
-    with pytest.raises(SecretUnusableError, match="no usable Google credentials"):
+    with pytest.raises(FetchError, match="no usable Google credentials"):
         SecretManager(None).fetch(LATEST, LONG)
 
 
@@ -155,16 +156,20 @@ def test_store_refresh_fetches_the_new_version(server: Server, store: SecretStor
     [
         (
             "missing",
-            "is unavailable: Secret Manager returned NOT_FOUND. Create the secret and add a version, "
-            "or correct the secret reference.",
+            (
+                "is unavailable: Secret Manager returned NOT_FOUND. Create the secret and add a version, "
+                "or correct the secret reference."
+            ),
         ),
         (
             "destroyed",
-            "is unavailable: Secret Manager returned FAILED_PRECONDITION. The version is disabled or "
-            "destroyed. Enable it, or add a new version.",
+            (
+                "is unavailable: Secret Manager returned FAILED_PRECONDITION. The version is disabled or "
+                "destroyed. Enable it, or add a new version."
+            ),
         ),
-        ("empty", "is empty."),
-        ("binary", "is damaged: a secret must be UTF-8 text."),
+        ("empty", "is empty. Store the secret again."),
+        ("binary", "is damaged: a secret must be UTF-8 text. Store the secret again as UTF-8."),
     ],
 )
 def test_store_unusable_version_raises(server: Server, store: SecretStore, name: str, message: str) -> None:

@@ -22,6 +22,10 @@ class Clock:
     def __call__(self) -> float:
         return self.now
 
+    def sleep(self, seconds: float) -> None:
+        """Let the time pass at once."""
+        self.now += seconds
+
 
 @dataclass
 class Source:
@@ -83,7 +87,7 @@ class Fixture:
     store: SecretStore = field(init=False)
 
     def __post_init__(self) -> None:
-        self.store = SecretStore({"env": self.source.fetch}, TTL, self.clock)
+        self.store = SecretStore({"env": self.source.fetch}, TTL, self.clock, self.clock.sleep)
 
 
 def soon() -> Deadline:

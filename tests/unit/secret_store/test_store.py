@@ -12,6 +12,7 @@ import pytest
 from handlers.deadline import Deadline
 from handlers.logs import LOGGER
 from handlers.secret_store import store as module
+from handlers.secret_store.fetch_error import FetchError
 from handlers.secret_store.store import (
     FETCH_WAIT_SECONDS,
     OUTAGE_SECONDS,
@@ -37,8 +38,8 @@ from tests.unit.secret_store.fakes import (
     soon,
 )
 
-OUTAGE = SecretUnreachableError("APIFY_TOKEN is unavailable: Secret Manager is unreachable.")
-DENIED = SecretUnusableError("APIFY_TOKEN is unavailable: Secret Manager returned PERMISSION_DENIED.")
+OUTAGE = FetchError("is unavailable: Secret Manager is unreachable.", is_transient=True)
+DENIED = FetchError("is unavailable: Secret Manager returned PERMISSION_DENIED.")
 
 
 class RecordingHandler(logging.Handler):
@@ -125,6 +126,17 @@ def test_get_unusable_secret_is_remembered_for_five_seconds(fixture: Fixture) ->
     assert fixture.store.get(REFERENCE, soon()).text == "CANARY-first"
 
 
+@pytest.mark.parametrize("error", [OUTAGE, DENIED])
+def test_get_unavailable_secret_of_two_settings_names_the_setting_of_the_caller(
+    fixture: Fixture, error: FetchError
+) -> None:
+    fixture.source.error = error
+    for label in ("APIFY_TOKEN", "hook a: secret", "APIFY_TOKEN"):
+        with pytest.raises((SecretUnreachableError, SecretUnusableError)) as caught:
+            fixture.store.get(SecretReference("env", REFERENCE.name, label), soon())
+        assert str(caught.value) == f"{label} {error}"
+
+
 def test_get_secret_that_became_unusable_raises(expired: Fixture) -> None:
     expired.source.error = DENIED
     with pytest.raises(SecretUnusableError):
@@ -164,7 +176,7 @@ def test_get_concurrent_callers_have_one_fetch(fixture: Fixture, error: Exceptio
         results = pool.map(get, range(20))
         deadline.await_callers(20)
         fixture.source.finish_fetch()
-        assert set(results) == {str(error) if error else "CANARY-first"}
+        assert set(results) == {f"APIFY_TOKEN {error}" if error else "CANARY-first"}
     assert fixture.source.fetches == 1
 
 
@@ -223,9 +235,12 @@ def test_get_waits_for_half_of_the_remaining_time_at_most(
     if is_cached:
         fixture.store.get(REFERENCE, soon())
         fixture.clock.now += TTL
+    # A fetch that ends early would put the secret into the cache.
+    fixture.source.pause()
     monkeypatch.setattr(module, "as_completed", as_completed)
     monkeypatch.setattr(Deadline, "remaining", lambda _: remaining)
     list(fixture.store.iter_secrets([REFERENCE], soon()))
+    fixture.source.finish_fetch()
     assert timeouts == [expected]
 
 
@@ -260,7 +275,7 @@ def test_get_unforeseen_error_raises_unusable_and_logs_the_stack(
 def test_get_outage_expired_secret_is_returned_and_logged(expired: Fixture, log: list[logging.LogRecord]) -> None:
     expired.source.error = OUTAGE
     assert expired.store.get(REFERENCE, soon()) == Secret("CANARY-first", "version 1")
-    assert [(record.levelno, record.getMessage()) for record in log] == [(logging.WARNING, str(OUTAGE))]
+    assert [(record.levelno, record.getMessage()) for record in log] == [(logging.WARNING, f"APIFY_TOKEN {OUTAGE}")]
 
 
 def test_get_outage_without_cached_secret_raises(fixture: Fixture) -> None:
@@ -296,6 +311,7 @@ def test_get_hanging_source_expired_secret_is_returned(expired: Fixture) -> None
     deadline = WatchedDeadline()
     assert expired.store.get(REFERENCE, deadline).text == "CANARY-first"
     assert not deadline.waiting.acquire(blocking=False)
+    expired.source.await_start()
     expired.source.finish_fetch()
     assert expired.source.fetches == 2
 
@@ -309,12 +325,14 @@ def test_iter_secrets_unavailable_secret_does_not_stop_the_others() -> None:
     store = SecretStore({"env": hanging.fetch, "file": working.fetch, "manager": denied.fetch}, TTL)
     references = [SecretReference("env", "X"), SecretReference("file", "/x"), SecretReference("manager", "x")]
     iterator = store.iter_secrets(references, soon())
-    assert dict([next(iterator), next(iterator)]) == {
-        references[1]: Secret("CANARY-working", "version 1"),
-        references[2]: DENIED,
-    }
+    arrived = dict([next(iterator), next(iterator)])
+    assert arrived[references[1]] == Secret("CANARY-working", "version 1")
+    assert isinstance(denied_error := arrived[references[2]], SecretUnusableError)
+    assert str(denied_error) == f"a secret {DENIED}"
     hanging.finish_fetch()
-    assert list(iterator) == [(references[0], OUTAGE)]
+    ((reference, error),) = iterator
+    assert reference == references[0]
+    assert isinstance(error, SecretUnreachableError)
 
 
 def test_iter_secrets_deadline_yields_the_secrets_that_did_not_arrive() -> None:
@@ -439,48 +457,80 @@ def test_refresh_fetch_from_before_the_refusal_with_another_secret_counts(expire
 
 
 def test_refresh_many_callers_with_an_unchanged_secret_have_one_fetch_a_second(cached: Fixture) -> None:
+    """The callers wait for the fetch in progress and for one fetch more, however many callers there are."""
     first = cached.store.get(REFERENCE, soon())
     cached.source.pause()
     deadline = WatchedDeadline()
     with ThreadPoolExecutor(20) as pool:
         earlier = pool.submit(cached.store.refresh, REFERENCE, first, soon())
         cached.source.await_start()
+        started = cached.clock.now
         results = pool.map(lambda _: cached.store.refresh(REFERENCE, first, deadline).text, range(19))
         deadline.await_callers(19)
         cached.source.finish_fetch()
         assert earlier.result(LONG).text == "CANARY-first"
+        cached.source.await_start()
+        assert cached.clock.now == started + REFRESH_SECONDS
+        deadline.await_callers(19)
+        cached.source.finish_fetch()
         assert set(results) == {"CANARY-first"}
-    assert cached.source.fetches == 2
-    cached.clock.now += REFRESH_SECONDS
-    cached.source.finish_fetch()
-    assert cached.store.refresh(REFERENCE, first, soon()).text == "CANARY-first"
     assert cached.source.fetches == 3
 
 
-def test_refresh_refused_again_within_a_second_fetches_nothing(cached: Fixture) -> None:
+def test_refresh_refused_again_within_a_second_waits_for_the_next_fetch(cached: Fixture) -> None:
+    """A secret that is rotated within a second of a refusal must not fail an event."""
     first = cached.store.get(REFERENCE, soon())
     cached.store.refresh(REFERENCE, first, soon())
+    refreshed = cached.clock.now
     cached.source.text = "CANARY-second"
-    cached.clock.now += REFRESH_SECONDS - 0.25
-    assert cached.store.refresh(REFERENCE, first, soon()).text == first.text
-    assert cached.source.fetches == 2
-    cached.clock.now += 0.25
+    cached.clock.now += REFRESH_SECONDS / 4
     assert cached.store.refresh(REFERENCE, first, soon()).text == "CANARY-second"
+    assert cached.clock.now == refreshed + REFRESH_SECONDS
+    assert cached.source.fetches == 3
 
 
-def test_refresh_outage_is_remembered_for_a_second(cached: Fixture) -> None:
+def test_refresh_fetch_that_waits_for_its_time_is_shared(fixture: Fixture) -> None:
+    """The fetch has not started, so its secret is current for every caller that joins the fetch."""
+    permit = threading.Event()
+
+    def sleep(_seconds: float) -> None:
+        assert permit.wait(LONG)
+
+    store = SecretStore({"env": fixture.source.fetch}, TTL, fixture.clock, sleep)
+    first = store.get(REFERENCE, soon())
+    store.refresh(REFERENCE, first, soon())
+    deadline = WatchedDeadline()
+    with ThreadPoolExecutor(9) as pool:
+        results = pool.map(lambda _: store.refresh(REFERENCE, first, deadline).text, range(9))
+        deadline.await_callers(9)
+        # Other callers use the cached secret in the meantime.
+        assert store.get(REFERENCE, passed()) == Secret("CANARY-first", "version 2")
+        permit.set()
+        assert set(results) == {"CANARY-first"}
+    assert fixture.source.fetches == 3
+
+
+def test_refresh_outage_raises_for_each_caller(cached: Fixture) -> None:
     """Another attempt can succeed, so the error must not be that of the refused token."""
     first = cached.store.get(REFERENCE, soon())
     cached.source.error = OUTAGE
     for _ in range(2):
         with pytest.raises(SecretUnreachableError):
             cached.store.refresh(REFERENCE, first, soon())
-    assert cached.source.fetches == 2
     cached.source.error = None
-    cached.clock.now += REFRESH_SECONDS
     assert cached.store.refresh(REFERENCE, first, soon()).text == first.text
+
+
+def test_refresh_process_out_of_threads_raises_unreachable(cached: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    first = cached.store.get(REFERENCE, soon())
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fail)
+        with pytest.raises(SecretUnreachableError, match="no thread is available"):
+            cached.store.refresh(REFERENCE, first, soon())
     assert cached.store.refresh(REFERENCE, first, soon()).text == first.text
-    assert cached.source.fetches == 3
 
 
 def test_refresh_unusable_secret_is_remembered(cached: Fixture) -> None:

@@ -201,6 +201,7 @@ def test_challenge_names_the_scheme_of_the_sender() -> None:
                 "data": {"success": True, "jobId": 10},
             },
         ),
+        ("airbyte", {}, {"text": "Hello World! This is a test from Airbyte to try slack notification settings."}),
     ],
 )
 def test_is_test_message_test_message_returns_true(name: str, headers: dict[str, str], payload: Any) -> None:
@@ -219,6 +220,7 @@ def test_is_test_message_test_message_returns_true(name: str, headers: dict[str,
         {"blocks": [{"text": {"text": "Sync completed: [THIS IS A TEST NOTIFICATION]"}}]},
         {"blocks": [{"text": {"text": ["[THIS IS A TEST NOTIFICATION]"]}}]},
         {"blocks": {"0": {"text": {}}}},
+        {"text": "Your connection Hello World! This is a test from Airbyte succeeded"},
         ["ping"],
         "ping",
         None,
@@ -285,9 +287,26 @@ def test_custom_sender_header_holds_the_secret() -> None:
 # Peculiarities of senders
 
 
+@pytest.mark.parametrize("sent", ["us@er:p:w +", "us%40er:p%3Aw%20%2B", "us%40er:p%3aw%20+"])
 @pytest.mark.parametrize("secret", ["us@er:p:w +", "us%40er:p%3Aw%20%2B"])
-def test_verify_jenkins_sends_percent_encoded_credentials_returns_true(secret: str) -> None:
-    """Jenkins sends `user:pass@` of its URL unchanged."""
+def test_verify_jenkins_either_side_is_percent_encoded_returns_true(sent: str, secret: str) -> None:
+    """Jenkins sends `user:pass@` of its URL unchanged, and a later version can decode it."""
+    for padding in ("", "=", "=="):
+        value = base64.b64encode(sent.encode()).decode().rstrip("=") + padding
+        assert SENDERS["jenkins"].verifier.verify(with_headers({"authorization": f"Basic {value}"}), secret)
+    assert SENDERS["basic"].verifier.verify(with_headers({"authorization": f"Basic {value}"}), secret) is (
+        sent == secret
+    )
+
+
+@pytest.mark.parametrize(("sent", "secret"), [("u:p%2541", "u:p%41"), ("u:p%41", "u:p%2541"), ("u:%", "u:%")])
+def test_verify_jenkins_percent_sign_of_the_password_itself_returns_true(sent: str, secret: str) -> None:
+    value = base64.b64encode(sent.encode()).decode()
+    assert SENDERS["jenkins"].verifier.verify(with_headers({"authorization": f"Basic {value}"}), secret)
+
+
+@pytest.mark.parametrize("secret", ["us@er:p:w +", "us%40er:p%3Aw%20%2B"])
+def test_verify_jenkins_other_credentials_return_false(secret: str) -> None:
     sent = base64.b64encode(b"us%40er:p%3Aw%20%2B").decode()
     request = with_headers({"authorization": f"Basic {sent}"})
     assert SENDERS["jenkins"].verifier.verify(request, secret)
