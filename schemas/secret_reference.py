@@ -12,12 +12,19 @@ PROJECT = r"[a-z0-9][a-z0-9.:-]*"
 # https://cloud.google.com/secret-manager/docs/reference/rest/v1/projects.secrets/create
 _NAME = r"[A-Za-z0-9_-]{1,255}"
 _VERSION = r"[A-Za-z0-9_-]{1,63}"
-_FULL_NAME = re.compile(rf"projects/{PROJECT}/secrets/{_NAME}(?P<version>/versions/{_VERSION})?")
+# https://cloud.google.com/secret-manager/regional-secrets/config-regional-secrets
+_LOCATION = r"[a-z]+-[a-z]+[0-9]+"
+_FULL_NAME = re.compile(
+    rf"projects/{PROJECT}/(?:locations/(?P<location>{_LOCATION})/)?secrets/{_NAME}(?P<version>/versions/{_VERSION})?"
+)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # The formats of well-known secrets: Standard Webhooks, JSON Web Tokens, GitHub, GitLab, dbt, and `openssl rand -hex`.
 _SECRETS = r"whsec_|eyJ[A-Za-z0-9_-]*\.|gh[pousr]_|github_pat_|glpat-|dbt[uc]_|[0-9a-fA-F]{32,}\Z"
 
-_FORMS = "projects/P/secrets/NAME (with or without /versions/V), a bare NAME, env:VARIABLE, or file:/path"
+_FORMS = (
+    "projects/P/secrets/NAME or projects/P/locations/L/secrets/NAME (with or without /versions/V), a bare NAME, "
+    "env:VARIABLE, or file:/path"
+)
 _LOOKS_LIKE_A_SECRET = f"Looks like a token or a secret. Give a reference to the secret instead: {_FORMS}."
 _INVALID = f"Must be a secret reference: {_FORMS}."
 _UNSET_VARIABLE = "The environment variable isn't set."
@@ -39,6 +46,12 @@ class SecretReference:
     kind: Literal["manager", "env", "file"]
     name: str
     label: str = field(default="a secret", compare=False)
+
+    @property
+    def location(self) -> str | None:
+        """The location of a regional secret, or None for any other secret."""
+        match = _FULL_NAME.fullmatch(self.name) if self.kind == "manager" else None
+        return match["location"] if match else None
 
     def __str__(self) -> str:
         return self.name if self.kind == "manager" else f"{self.kind}:{self.name}"

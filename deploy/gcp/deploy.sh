@@ -15,7 +15,7 @@ deploy/gcp/deploy.sh [options] [-- flags for `gcloud run deploy`]
   --region REGION     default: europe-west1
   --service NAME      the service, and what its two accounts are named after; default: dataset-relay
   --concurrency N     requests at once per instance, and as many threads; default: 200, or what the service has
-  --set NAME=VALUE    a setting of the function (README: Settings), as often as needed; what isn't named stays
+  --set NAME=VALUE    a setting (deploy/README.md: Settings), as often as needed; what isn't named stays
   --code-only         brings the code, and changes nothing else: for a project that Terraform has set up
   --dry-run           prints the commands for an empty project; Google is not called
   --help
@@ -258,7 +258,12 @@ if ! $CODE_ONLY; then
         case $label in
             'RELAY_SECRET (1 '*) TO_TRY=$name ;;
         esac
-        if [ "${secret#projects/"$PROJECT"/}" = "$secret" ]; then
+        location=()
+        if [[ $secret =~ /locations/([^/]+)/ ]]; then
+            echo "  $secret: a regional secret. It must exist."
+            name=$secret
+            location=(--location "${BASH_REMATCH[1]}")
+        elif [ "${secret#projects/"$PROJECT"/}" = "$secret" ]; then
             [ -n "$secret" ] || continue
             echo "  $secret: not of this project; it must be there"
             name=$secret
@@ -298,7 +303,7 @@ if ! $CODE_ONLY; then
             VALUE=''
         fi
         call 'roles/secretmanager.admin on the project' "${GCLOUD[@]}" secrets add-iam-policy-binding "$name" \
-            --member "serviceAccount:$RUNTIME" --role roles/secretmanager.secretAccessor --condition None
+            ${location[@]+"${location[@]}"} --member "serviceAccount:$RUNTIME" --role roles/secretmanager.secretAccessor --condition None
     done 3<<<"$SECRETS"
 
     step "the platform's request log: without what has a query, which can hold a sender's secret (?token=)"
@@ -357,7 +362,7 @@ until [ "$ANSWER" = 200 ] || [ $TRIES -ge 12 ]; do
 done
 case $ANSWER in
     200) echo "  $URL/health: 200" ;;
-    401 | 403) die "$URL/health: $ANSWER. Nobody is let in without a Google account. If that isn't meant so: README, Deploying it." ;;
+    401 | 403) die "$URL/health: $ANSWER. Nobody is let in without a Google account. If that isn't meant so: deploy/README.md, Google Cloud." ;;
     *) die "$URL/health: $ANSWER. Its log:  gcloud run services logs read $SERVICE --project $PROJECT --region $REGION" ;;
 esac
 if [ "$NEWEST" != True ]; then

@@ -17,13 +17,11 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import redirect_stdout
-from io import StringIO
 
 from handlers.hooks import Config
-from handlers.senders import SENDERS
+from handlers.senders import Sender
 from schemas.secret_reference import SecretReference
-from schemas.settings import Settings
+from schemas.settings import Settings, SettingsError
 
 
 def iter_references(settings: Settings, config: Config) -> Iterator[tuple[str, SecretReference]]:
@@ -31,7 +29,8 @@ def iter_references(settings: Settings, config: Config) -> Iterator[tuple[str, S
     tokens = [provider.token for provider in settings.providers.values()]
     secrets = [("secret", reference) for reference in settings.secrets]
     for hook in config.hooks.values():
-        kind = "basic" if SENDERS[hook.sender.name].challenge.startswith("Basic") else "secret"
+        assert isinstance(hook.sender, Sender)
+        kind = "basic" if hook.sender.challenge.startswith("Basic") else "secret"
         secrets += [(kind, reference) for reference in hook.secrets]
         tokens += [update.token for update in hook.updates]
     for kind, reference in (*secrets, *(("token", token) for token in tokens if token)):
@@ -59,11 +58,15 @@ def main() -> None:
     """Print the lines, or exit with the mistakes in the settings."""
     changes = dict(argument.split("=", 1) for argument in sys.argv[1:])
     # Check the settings as in the function's own environment on Cloud Run.
-    os.environ.update({"K_SERVICE": "dataset-relay", **service_variables(sys.stdin.read()), **changes})
-    # The import starts the function, which writes warnings to its log on stdout.
-    with redirect_stdout(StringIO()):
-        from main import load_configuration
-    settings, config, warnings = load_configuration(os.environ)
+    variables = {"K_SERVICE": "dataset-relay", **service_variables(sys.stdin.read()), **changes}
+    # The import starts the function, which must not write its log to the output of this program.
+    os.environ.update({**variables, "LOG_LEVEL": "CRITICAL"})
+    from main import load_configuration
+
+    try:
+        settings, config, warnings = load_configuration({**os.environ, "LOG_LEVEL": "INFO", **variables})
+    except SettingsError as error:
+        sys.exit(str(error))
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     # Receiving the body, processing the event, and sending the response can each take RELAY_DEADLINE_SECONDS.

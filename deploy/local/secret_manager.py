@@ -13,7 +13,7 @@ import grpc
 from google.cloud.secretmanager import AccessSecretVersionRequest, AccessSecretVersionResponse, SecretPayload
 
 _SERVICE = "google.cloud.secretmanager.v1.SecretManagerService"
-_VERSION_NAME = re.compile(r"(projects/[^/]+/secrets/[^/]+)/versions/([^/]+)")
+_VERSION_NAME = re.compile(r"(projects/[^/]+/(?:locations/[^/]+/)?secrets/[^/]+)/versions/([^/]+)")
 
 
 @dataclass

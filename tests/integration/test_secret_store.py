@@ -1,5 +1,6 @@
 """The official client of Secret Manager against a gRPC server on this machine."""
 
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from deploy.local.cloud import free_port
 from deploy.local.secret_manager import SecretManager as Server
 from handlers.deadline import Deadline
+from handlers.secret_store import google
 from handlers.secret_store.fetch_error import FetchError
 from handlers.secret_store.google import SecretManager
 from handlers.secret_store.store import Secret, SecretStore, create_fetchers
@@ -179,3 +181,32 @@ def test_store_unusable_version_raises(server: Server, store: SecretStore, name:
     with pytest.raises(SecretUnusableError) as caught:
         store.get(reference_of(name), Deadline.after(LONG))
     assert str(caught.value) == f"RELAY_SECRET {message}"
+
+
+def test_fetch_regional_secret_has_its_own_connection(server: Server) -> None:
+    regional = "projects/p/locations/europe-west3/secrets/tok"
+    server.add_version(regional, "CANARY-regional")
+    manager = SecretManager(server.address)
+    for _ in range(2):
+        reference = SecretReference("manager", f"{regional}/versions/latest", "RELAY_SECRET")
+        assert manager.fetch(reference, LONG) == (b"CANARY-regional", f"{regional}/versions/1")
+    assert manager.fetch(LATEST, LONG)[0] == b"CANARY-first\n"
+
+
+@pytest.mark.parametrize(
+    ("location", "endpoint"),
+    [
+        (None, "secretmanager.googleapis.com"),
+        ("europe-west3", "secretmanager.europe-west3.rep.googleapis.com"),
+    ],
+)
+def test_create_client_uses_the_endpoint_of_the_location(
+    location: str | None, endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    credentials = tmp_path / "credentials.json"
+    user = {"type": "authorized_user", "client_id": "CANARY", "client_secret": "CANARY", "refresh_token": "CANARY"}
+    credentials.write_text(json.dumps(user))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(credentials))
+    client = google._create_client(None, location)
+    assert client.api_endpoint == endpoint
+    client.transport.close()

@@ -26,6 +26,16 @@ def errors_of(value: object, parser: ReferenceParser = PARSER) -> list[str]:
         ("projects/123/secrets/tok/versions/7", "manager", "projects/123/secrets/tok/versions/7"),
         (" projects/p-1/secrets/tok/versions/latest ", "manager", "projects/p-1/secrets/tok/versions/latest"),
         ("projects/example.com:p/secrets/tok", "manager", "projects/example.com:p/secrets/tok/versions/latest"),
+        (
+            "projects/p-1/locations/europe-west3/secrets/tok",
+            "manager",
+            "projects/p-1/locations/europe-west3/secrets/tok/versions/latest",
+        ),
+        (
+            "projects/p-1/locations/us-central1/secrets/tok/versions/7",
+            "manager",
+            "projects/p-1/locations/us-central1/secrets/tok/versions/7",
+        ),
         ("tok_en-1", "manager", "projects/here/secrets/tok_en-1/versions/latest"),
         ("env", "manager", "projects/here/secrets/env/versions/latest"),
         ("projects/p-1/secrets/apify_api_key", "manager", "projects/p-1/secrets/apify_api_key/versions/latest"),
@@ -159,3 +169,24 @@ def test_parse_any_text_returns_reference_or_raises_without_value(beginning: str
 )
 def test_str_reference_returns_written_form(reference: SecretReference, text: str) -> None:
     assert str(reference) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "location"),
+    [
+        ("projects/p/locations/europe-west3/secrets/tok", "europe-west3"),
+        ("projects/p/secrets/tok", None),
+        ("env:MY_TOKEN", None),
+        ("file:/projects/p/locations/europe-west3/secrets/tok", None),
+    ],
+)
+def test_location_is_that_of_a_regional_secret(text: str, location: str | None) -> None:
+    assert PARSER.parse(text, "APIFY_TOKEN").location == location
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["projects/p/locations/secrets/tok", "projects/p/locations/evil.example/secrets/tok", "locations/a-b1/secrets/t"],
+)
+def test_parse_wrong_location_raises(text: str) -> None:
+    assert errors_of(text)[0].startswith("Must be a secret reference")
