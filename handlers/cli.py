@@ -24,14 +24,14 @@ from handlers.hooks.templates.limits import Budget
 from handlers.hooks.tests import HookTest, HookTestsError, Outcome, accept, read_tests, run_test, unknown_hook
 from handlers.inbound.request import decode_headers
 from handlers.providers.base import Provider
-from handlers.redaction import Redactor, mask
+from handlers.redaction import Masked, Redactor, mask
 from handlers.senders import Sender, hidden_headers
 from handlers.senders.delivery_id import delivery_id
 from schemas.base import closest
 from schemas.event import Update
 from schemas.problem import InvalidEventError, InvalidJSONError
 from schemas.settings import Settings, SettingsError
-from schemas.strict_json import JSON, parse_payload
+from schemas.strict_json import JSON, dump_text, exact_numbers, parse_payload
 from schemas.yaml_text import EditError, dump_member
 
 _FOLDER = Path(__file__).parent.parent
@@ -132,6 +132,8 @@ def _try_hook(
     schemas = {name: provider.event_schema for name, provider in providers.items()}
     try:
         result = hooks.evaluate(hook, headers, payload, schemas, _budget(settings), _print_note)
+        updates = () if isinstance(result, hooks.Ignored) else result
+        masked = mask((providers[update.provider].update_schema, update.body) for update in updates)
     except InvalidEventError as error:
         errors = error.problem.errors or {}
         lines = [f"  {path}: {message}" for path, messages in errors.items() for message in messages]
@@ -142,21 +144,25 @@ def _try_hook(
     assert isinstance(hook.sender, Sender)
     delivery = delivery_id(hook.sender, headers, payload)
     print(f"Delivery: {delivery or 'the sender provides no ID, so each delivery gets a new UUID'}")
-    _print_requests(result, settings, providers)
+    _print_requests(updates, masked, settings, providers)
 
 
 def _print_note(note: str) -> None:
     print(f"Note: {note}")
 
 
-def _print_requests(updates: Sequence[Update], settings: Settings, providers: Mapping[str, Provider]) -> None:
-    masked = mask((providers[update.provider].update_schema, update.body) for update in updates)
+def _print_requests(
+    updates: Sequence[Update], masked: Masked, settings: Settings, providers: Mapping[str, Provider]
+) -> None:
     # A credential in one update is also a credential in the other updates.
     redactor = Redactor((), masked.credentials)
     for update, masked_body in zip(updates, masked.bodies, strict=True):
         request = providers[update.provider].update_request(settings.providers[update.provider].base_url, update)
-        body = json.dumps(redactor.redact(masked_body), ensure_ascii=False, indent=2)
-        print(f"\nupdates.{update.position}: {request.method} {request.url}\n{body}")
+        body = redactor.redact(masked_body)
+        # json.dumps would write an ExactNumber as another number.
+        has_exact_number = next(exact_numbers(body), None) is not None
+        text = dump_text(body) if has_exact_number else json.dumps(body, ensure_ascii=False, indent=2)
+        print(f"\nupdates.{update.position}: {request.method} {request.url}\n{text}")
 
 
 def _find_hook(config: Config, name: str) -> Hook:

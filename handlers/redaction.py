@@ -40,24 +40,35 @@ _ESCAPE_COST = 150
 _NEEDLE_COST = 50
 _PIECES_COST = 25
 _NEEDLE_SPEED = 4
+# The time for each string, key, and number besides, in nanoseconds.
+_STRING_COST = 3_000
 # In digits. Shorter base64 occurs in many texts by chance.
 _MIN_BASE64_LENGTH = 8
 
-# The userinfo of a URL is a credential in every string (RFC 3986, section 3.2.1).
-_USERINFO = re.compile(r"(?<=://)[^/?#\s]*(?=@)")
-# The beginning of a parameter in the query or the fragment of a URL. The URL can be the value of another parameter, in
-# percent-encoding.
+# The userinfo of a URL is a credential in every string (RFC 3986, section 3.2.1). The URL can be the value of a
+# parameter of another URL, in percent-encoding.
+_USERINFO = re.compile(r"(?<=://)[^/?#\s]*(?=@)|(?<=%3A%2F%2F)[^/?#&\s]*?(?=%40)", re.IGNORECASE)
+# The beginning of a parameter in the query or the fragment of a URL, which can be in percent-encoding, too.
 _PARAMETER = re.compile(
-    r"(?:[?&#;]|%(?:25)*(?:3[Ff]|26|23|3[Bb]))(?P<name>[\w.~%\[\]-]{1,64}?)(?:=|%(?:25)*3[Dd])", re.ASCII
+    r"(?:[?&#;]|%(?:25)*(?:3[Ff]|26|23|3[Bb]))(?P<name>[^=&?#;\s\"'<>]{1,200}?)(?:=|%(?:25)*3[Dd])", re.ASCII
 )
-_PARAMETER_VALUE = re.compile(r"[^&#;\s\"'<>]*")
-# The names of parameters with a credential: of OAuth, of API keys, and of the signed URLs of AWS, Azure, Google Cloud,
-# and Apify.
+# The value of a parameter, in a string that is only a URL, and in a longer text, where a quote can follow the URL.
+_VALUE_IN_URL = re.compile(r"[^&#]*", re.DOTALL)
+_VALUE_IN_TEXT = re.compile(r"[^&#;\s\"'<>]*")
+_ONLY_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
+# The names of parameters with a credential: of OAuth, of API keys, of sessions, and of the signed URLs of AWS, Azure,
+# Google Cloud, and Apify. An index such as [0] can follow a name.
 _CREDENTIAL_PARAMETER = re.compile(
-    r"(?i:x-(?:amz|goog)-.*|(?:.*[-_.\[])?(?:key|sig|auth|pwd|pass|jwt|code)\]?"
-    r"|.*(?:token|secret|password|passwd|passphrase|signature|api-?key|access-?key|access-?key-?id|access-?id"
-    r"|credentials?|authorization|session-?(?:id)?)\]?)|.*[a-z](?:Key|Sig|Auth)",
+    r"(?i:x-(?:amz|goog)-.*"
+    r"|.*(?:token|secret|password|passwd|passphrase|passcode|passkey|signature|credential|authorization|session-?id"
+    r"|sessid|bearer|oauth|hmac|jwt)s?"
+    r"|.*(?:api|access|secret|auth|private|subscription|account|master|license|security|service|signing)[-_.+]?key"
+    r"|.*(?:access-?key-?id|access-?id|basic-?auth)"
+    r"|(?:.*[-_.\[])?(?:key|sig|auth|pwd|pass|pw|sid|sas|code))[\]0-9]*(?:\[[^\]]*\])*"
+    r"|.*[a-z](?:Key|Sig|Auth)",
 )
+# The parameters of signed URLs whose values aren't secrets, and can be ordinary words.
+_PLAIN_PARAMETER = re.compile(r"(?i:x-(?:amz|goog)-(?:algorithm|date|expires|signedheaders|content-sha256))")
 
 _Field: TypeAlias = fields.Field[Any] | Schema | None
 _Secret: TypeAlias = bool | Callable[[str], bool]
@@ -121,7 +132,8 @@ def _mask(value: JSON, field: _Field, secret: _Secret, credentials: _Credentials
         masked: dict[str, JSON] = {}
         for name, member in value.items():
             is_secret = callable(secret) and secret(name)
-            masked[name] = _mask(member, _member_field(field, name), is_secret or secret, credentials)
+            shown = _mask_url(name, credentials)
+            masked[shown] = _mask(member, _member_field(field, name), is_secret or secret, credentials)
         return masked
     if secret is True:
         if value is not None and not isinstance(value, bool):
@@ -146,20 +158,27 @@ def has_url_credential(text: str) -> bool:
 
 
 def _mask_url(text: str, credentials: _Credentials) -> str:
-    if "@" in text:
+    if "@" in text or "%40" in text:
         for userinfo in _USERINFO.findall(text):
-            password = userinfo.partition(":")[2]
-            credentials.add_all((userinfo, unquote(userinfo), password, unquote(password)))
+            plain = unquote(userinfo)
+            passwords = (userinfo.partition(":")[2], plain.partition(":")[2])
+            credentials.add_all((userinfo, plain, *passwords, *map(unquote, passwords)))
         text = _USERINFO.sub(MARK, text)
 
     if "=" not in text and "%" not in text:
         return text
+    value_pattern = _VALUE_IN_URL if _ONLY_URL.match(text) else _VALUE_IN_TEXT
     parts, end = [], 0
     for match in _PARAMETER.finditer(text):
-        value = _PARAMETER_VALUE.match(text, match.end())
-        if match.start() < end or not value or not _CREDENTIAL_PARAMETER.fullmatch(_unquote_all(match["name"])):
+        if match.start() < end:
             continue
-        credentials.add_all(_parameter_values(value[0]))
+        name = _unquote_all(match["name"])
+        if not _CREDENTIAL_PARAMETER.fullmatch(name):
+            continue
+        value = value_pattern.match(text, match.end())
+        assert value is not None
+        if not _PLAIN_PARAMETER.fullmatch(name):
+            credentials.add_all(_parameter_values(value[0]))
         parts += [text[end : match.end()], MARK if value[0] else ""]
         end = value.end()
     return "".join([*parts, text[end:]])
@@ -288,6 +307,7 @@ class Redactor:
     def _redact_text(self, text: str, budget: "_Budget") -> str:
         if text.lower() in self._secret_keys:
             return text  # The name of a member is not a secret.
+        budget.spend(_STRING_COST + len(self._values) * (_NEEDLE_COST + len(text) // _NEEDLE_SPEED))
         for short in self._short_values:
             budget.spend(_NEEDLE_COST + len(text) // _NEEDLE_SPEED)
             if short in text:
@@ -300,6 +320,7 @@ class Redactor:
 
     def _finds(self, text: str, needles: list[str], budget: "_Budget") -> bool:
         """Return True if `text`, or `text` without escapes, contains a needle, a piece of a token, or a secret key."""
+        budget.spend(_STRING_COST)
         for variant in _variants(text, budget):
             budget.spend(len(needles) * (_NEEDLE_COST + len(variant) // _NEEDLE_SPEED))
             budget.spend((len(self._tokens) * _PIECES_COST + 1) * len(variant))
@@ -434,7 +455,7 @@ class _BudgetExceededError(Exception):
 class _Budget:
     """The limit on the time of one redaction. The unit is a nanosecond of CPU time, estimated before each step."""
 
-    _LIMIT = 100_000_000
+    _LIMIT = 60_000_000
     # The work for about 64 kB is always allowed, because the function must show a short error even after the deadline.
     _FREE = 2_000_000
 

@@ -94,6 +94,10 @@ _TAG = fields.String(
 )
 
 
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
 class TagChange(UpdateSchema):
     """The tags to add and the tags to remove. The function reads the tags, changes the list, and writes the list."""
 
@@ -103,7 +107,8 @@ class TagChange(UpdateSchema):
     def _object_errors(self, value: dict[str, Any]) -> dict[str, list[str]]:
         errors = super()._object_errors(value)
         added, removed = value.get("add"), value.get("remove")
-        if isinstance(added, list) and isinstance(removed, list) and any(tag in removed for tag in added):
+        lists = [filter(_is_text, tags) for tags in (added, removed) if isinstance(tags, list)]
+        if len(lists) == 2 and not set(lists[0]).isdisjoint(lists[1]):
             errors["remove"] = ["Must not have a tag of add."]
         return errors
 

@@ -1,6 +1,7 @@
 """The concurrent execution of the updates of one event, within the limits on concurrent calls to the providers."""
 
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from schemas.problem import BusyError
 # suffice for the calls.
 _MAX_WAIT_SECONDS = 2.0
 _MAX_WAIT_SHARE = 0.25
+# The time without a released slot after which the providers probably hang, in seconds.
+_STALL_SECONDS = 0.5
 
 
 @dataclass(eq=False, slots=True)
@@ -29,11 +32,21 @@ class Bulkheads:
     An event gets all its slots at once, or waits without a slot. Thus, two events never wait for each other's slots,
     and an event that waits for one provider takes no slot of another provider. Events get the slots of a provider in
     the order of their arrival, so that an event with many updates gets its turn.
+
+    A waiting event occupies a thread of the server. While the providers respond, every other thread may wait. Once the
+    providers hang, the last thread stays free for other requests, such as GET /health.
     """
 
-    def __init__(self, providers: Iterable[str], limit: int) -> None:
-        """Create the bulkheads of `providers`, each with `limit` slots."""
+    def __init__(
+        self, providers: Iterable[str], limit: int, threads: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Create the bulkheads of `providers`, each with `limit` slots, in a server with `threads` threads."""
+        providers = tuple(providers)
         self.limit = limit
+        self._max_waiting_in_stall = max(0, threads - limit - 1)
+        self._clock = clock
+        # For each provider: the time at which a slot was last taken or released.
+        self._changed = dict.fromkeys(providers, clock())
         # The lock protects the free slots, and the waiting events in the order of their arrival.
         self._lock = threading.Lock()
         self._free = dict.fromkeys(providers, limit)
@@ -44,6 +57,8 @@ class Bulkheads:
         with self._lock:
             if not self._waiting and self._take(slots):
                 return True
+            if len(self._waiting) >= self._max_waiting_in_stall and self._is_stalled(slots):
+                return False
             waiter = _Waiter(slots)
             self._waiting.append(waiter)
             self._serve_waiting()
@@ -60,6 +75,7 @@ class Bulkheads:
         """Release one slot of `provider`."""
         with self._lock:
             self._free[provider] += 1
+            self._changed[provider] = self._clock()
             self._serve_waiting()
 
     def _take(self, slots: Mapping[str, int]) -> bool:
@@ -68,7 +84,16 @@ class Bulkheads:
             return False
         for provider, count in slots.items():
             self._free[provider] -= count
+            self._changed[provider] = self._clock()
         return True
+
+    def _is_stalled(self, slots: Mapping[str, int]) -> bool:
+        """Return True if a provider without enough slots probably hangs. The lock must be held."""
+        now = self._clock()
+        return any(
+            self._free[provider] < count and now - self._changed[provider] > _STALL_SECONDS
+            for provider, count in slots.items()
+        )
 
     def _serve_waiting(self) -> None:
         """Give slots to the events whose turn it is. The lock must be held."""

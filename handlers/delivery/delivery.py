@@ -1,9 +1,12 @@
 """The delivery of one update: its token, its attempts within the deadline, and its outcome."""
 
 import random
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 import requests
 
@@ -26,6 +29,40 @@ from schemas.secret_reference import SecretReference
 from schemas.settings import Settings, provider_variable
 
 
+class Merges:
+    """The updates that read a record, change a list, and write the list: one at a time for each dataset.
+
+    Two such updates of this instance would otherwise overwrite each other's changes.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._locks: WeakValueDictionary[str, _MergeLock] = WeakValueDictionary()
+
+    @contextmanager
+    def one_at_a_time(self, dataset: str, deadline: Deadline) -> Iterator[None]:
+        """Wait until no other update of `dataset` is in progress.
+
+        Raises:
+            DeadlineExceededError: The deadline passed first.
+        """
+        with self._lock:
+            merge = self._locks.setdefault(dataset, _MergeLock())
+        if not merge.lock.acquire(timeout=deadline.remaining()):
+            raise DeadlineExceededError("The deadline passed while another update changed the dataset.")
+        try:
+            yield
+        finally:
+            merge.lock.release()
+
+
+class _MergeLock:
+    """A lock that a WeakValueDictionary can hold."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
 @dataclass(frozen=True, slots=True)
 class DeliveryContext:
     """The parts that all deliveries of an instance use."""
@@ -36,6 +73,7 @@ class DeliveryContext:
     client: HTTPClient
     #: The bound on the retries of all events, by provider.
     retry_budgets: Mapping[str, RetryBudget]
+    merges: "Merges"
 
     @classmethod
     def create(cls, settings: Settings, providers: Mapping[str, Provider], secrets: SecretStore) -> "DeliveryContext":
@@ -50,6 +88,7 @@ class DeliveryContext:
             secrets,
             HTTPClient({name: provider.base_url for name, provider in settings.providers.items()}),
             {name: RetryBudget() for name in providers},
+            Merges(),
         )
 
     def token_reference(self, update: Update) -> SecretReference | None:
@@ -118,15 +157,19 @@ class Delivery:
         self.response = self._call_provider()
 
     def _call_provider(self) -> Response:
-        update: Update | None = self.update
-        if read_request := self.provider.read_request(self._base_url, self.update):
+        read_request = self.provider.read_request(self._base_url, self.update)
+        if read_request is None:
+            return self._write(self.update)
+        with self._context.merges.one_at_a_time(f"{self.update.provider}:{self.update.dataset}", self._deadline):
             record = self._call_with_fresh_token(read_request)
             if isinstance(record, Failure):
                 raise record.error
-            update = self.provider.merged_update(self.update, record.body)
-            if update is None:
-                return Response(200, {"unchanged": True})
-        outcome = self._call_with_fresh_token(self.provider.update_request(self._base_url, update or self.update))
+            merged = self.provider.merged_update(self.update, record.body)
+            return Response(200, {"unchanged": True}) if merged is None else self._write(merged)
+
+    def _write(self, update: Update) -> Response:
+        """Carry out `update`, which doesn't depend on the record."""
+        outcome = self._call_with_fresh_token(self.provider.update_request(self._base_url, update))
         if isinstance(outcome, Response):
             return outcome
         if outcome.status == 404 and self._may_have_succeeded:
@@ -187,7 +230,8 @@ class Delivery:
             outcome = self._attempt(request, token, is_repeatable=is_repeatable)
             remaining = self._deadline.remaining()
             if isinstance(outcome, Response):
-                budget.add_success()
+                if request.body is not None:  # A provider that can only be read doesn't work.
+                    budget.add_success()
                 return outcome
             failure = outcome
             attempts += 1

@@ -81,6 +81,8 @@ _NOT_SENT_ERRNOS = {
     errno.ENETUNREACH: "network unreachable",
     errno.EHOSTUNREACH: "host unreachable",
 }
+# CURLE_TOO_LARGE, which has no name in pycurl.
+_TOO_LARGE = 100
 _INVALID_RESPONSES = {
     pycurl.E_UNSUPPORTED_PROTOCOL: "isn't HTTP",
     # pycurl has the old name of CURLE_WEIRD_SERVER_REPLY.
@@ -89,8 +91,7 @@ _INVALID_RESPONSES = {
     pycurl.E_FILESIZE_EXCEEDED: f"is over {MAX_RESPONSE_BYTES} bytes",
     # `_Body.receive` has rejected a chunk, or bytes follow the end of a compressed body.
     pycurl.E_WRITE_ERROR: f"is over {MAX_RESPONSE_BYTES} bytes, or isn't encoded as its Content-Encoding header states",
-    # CURLE_TOO_LARGE, which has no name in pycurl.
-    100: "has too many or too long headers",
+    _TOO_LARGE: "has too many or too long headers",
 }
 
 
@@ -494,11 +495,15 @@ class _Connection:
 def _error_code(error: pycurl.error) -> int:
     """Return the code of libcurl's error.
 
-    The message of the error can contain a name or a URL. libcurl reports a malformed chunk with the code of a broken
-    connection, so that only the message tells them apart.
+    The message of the error can contain a name or a URL. libcurl reports a malformed chunk, and a flood of interim
+    responses, with the code of a broken connection, so that only the message tells them apart.
     """
     code, message = int(error.args[0]), str(error.args[-1])
-    return pycurl.E_FTP_WEIRD_SERVER_REPLY if code == pycurl.E_RECV_ERROR and "chunk" in message else code
+    if code == pycurl.E_RECV_ERROR and "chunk" in message:
+        return pycurl.E_FTP_WEIRD_SERVER_REPLY
+    if code == pycurl.E_RECV_ERROR and "headers" in message:
+        return _TOO_LARGE
+    return code
 
 
 def _has_complete_head(lines: Sequence[bytes]) -> bool:

@@ -14,6 +14,9 @@ from schemas.problem import Problem
 
 # In characters. The limit keeps a log line readable if a sender chooses a long value.
 _MAX_TEXT_LENGTH = 256
+# A query that became a part of the path, because a caller wrote another character for its question mark, or encoded the
+# question mark. The query can contain the secret of a sender.
+_QUERY_IN_PATH = re.compile(r"(?:[?&;#=\uff1f]|%(?:25)*(?:3[fF]|26|3[bBdD]|23|[eE][fF])).*", re.DOTALL)
 # The largest integer that Cloud Logging accepts.
 _MAX_INTEGER = 2**63 - 1
 # https://www.w3.org/TR/trace-context/#traceparent-header
@@ -67,8 +70,7 @@ class RequestLog:
         """
         seconds = time.monotonic() - self._started
         request = self._inbound.request
-        # The query can contain a secret, even if its question mark was encoded and so became a part of the path.
-        path = logs.without_query(request.path)[:_MAX_TEXT_LENGTH]
+        path = _QUERY_IN_PATH.sub("", request.path)[:_MAX_TEXT_LENGTH]
         if problem is None and len(self._deliveries) == 1:
             problem = self._deliveries[0].problem
         problems = [delivery.problem.name for delivery in self._deliveries if delivery.problem]

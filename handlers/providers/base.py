@@ -102,6 +102,9 @@ class Provider(ABC):
         """Return `update` with the changed list in place of the change of the list.
 
         `record` is the response to the read request. Return None if `update` wouldn't change the record.
+
+        Raises:
+            UpstreamFailedError: `record` isn't usable.
         """
         return update
 

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from handlers.providers.base import Provider, Request, text_at
 from schemas.data_world import DataWorldEvent
 from schemas.event import Update
+from schemas.problem import UpstreamFailedError
 from schemas.strict_json import JSON, value_at
 
 
@@ -32,11 +33,20 @@ class DataWorld(Provider):
         """Return `update` with the new list of tags in place of the tags to add and to remove.
 
         If the tags don't change, the result has no tags. If `update` has no other field, the result is None.
+
+        Raises:
+            UpstreamFailedError: `record` isn't a record with tags. To write a list would delete the tags of the record.
         """
         change, tags = _tag_change(update), value_at(record, "tags")
-        old: list[JSON] = tags if isinstance(tags, list) else []
-        new = [tag for tag in old if tag not in change.get("remove", [])]
-        new += [tag for tag in change.get("add", []) if tag not in new]
+        old: list[JSON] = [] if tags is None else cast(list[JSON], tags)
+        is_record = isinstance(record, dict) and "id" in record
+        if not is_record or not isinstance(old, list) or not all(isinstance(tag, str) for tag in old):
+            raise UpstreamFailedError(
+                "data.world returned no record with tags, so the function did not change the tags."
+            )
+        removed = set(change.get("remove", []))
+        # A dictionary keeps the order, and each tag once.
+        new: list[JSON] = list(dict.fromkeys([*(tag for tag in old if tag not in removed), *change.get("add", [])]))
         body: dict[str, JSON] = {**update.body, "tags": new}
         if new == old:
             del body["tags"]
@@ -52,10 +62,10 @@ class DataWorld(Provider):
         return text_at(body, "message")
 
 
-def _tag_change(update: Update) -> Mapping[str, list[JSON]]:
+def _tag_change(update: Update) -> Mapping[str, list[str]]:
     """Return the tags to `add` and to `remove`, or an empty mapping if `update` replaces or keeps the tags."""
     tags = update.body.get("tags")
-    return cast(Mapping[str, list[JSON]], tags) if isinstance(tags, dict) else {}
+    return cast(Mapping[str, list[str]], tags) if isinstance(tags, dict) else {}
 
 
 def _dataset_url(base_url: str, dataset: str) -> str:

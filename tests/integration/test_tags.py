@@ -1,5 +1,6 @@
 """Tests of changes of the list of tags on data.world: read, change, and write."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -64,3 +65,18 @@ def test_tags_dry_run_reads_nothing(relay: Relay, dataset: str) -> None:
     response = relay.post(event, path="/?dry_run=true")
     assert response.json()["request"]["body"] == {"tags": {"add": ["daily"]}}
     assert methods(relay, dataset) == []
+
+
+def test_tags_changed_by_several_updates_at_once_are_all_there(relay: Relay, dataset: str) -> None:
+    names = [f"tag {number}" for number in range(12)]
+    with ThreadPoolExecutor(12) as pool:
+        responses = list(pool.map(lambda name: send(relay, dataset, {"add": [name]}), names))
+    assert [response.status_code for response in responses] == [200] * 12
+    assert set(relay.cloud.data_world.datasets[dataset]["tags"]) == {"curated by hand", "old", *names}
+
+
+def test_tags_of_an_unreadable_record_are_not_written(relay: Relay, dataset: str) -> None:
+    relay.cloud.data_world.instead[f"/datasets/{dataset}"] = lambda: Response(b"", 200)
+    problem = assert_problem(send(relay, dataset, {"add": ["daily"]}), 502, "upstream-failed", retryable=True)
+    assert "did not change the tags" in problem["detail"]
+    assert methods(relay, dataset) == ["GET"]

@@ -3,6 +3,7 @@
 import threading
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -26,8 +27,18 @@ def create(*updates: tuple[str, str]) -> list[Delivery]:
     return [Delivery(Update(provider, dataset, {}), Deadline.after(LONG), context) for provider, dataset in updates]
 
 
-def create_bulkheads(limit: int) -> Bulkheads:
-    return Bulkheads(PROVIDERS, limit)
+@dataclass
+class Clock:
+    """A clock that stands still."""
+
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def create_bulkheads(limit: int, threads: int = 100, clock: Clock | None = None) -> Bulkheads:
+    return Bulkheads(PROVIDERS, limit, threads, clock or Clock())
 
 
 def run(
@@ -70,6 +81,30 @@ def test_acquire_more_than_free_takes_nothing() -> None:
     assert not bulkheads.acquire({"apify": 2, "data.world": 1}, SHORT)
     assert bulkheads.acquire({"apify": 1, "data.world": 2}, 0)
     assert not bulkheads.acquire({"data.world": 1}, 0)
+
+
+def test_acquire_provider_that_hangs_leaves_a_thread_for_other_requests() -> None:
+    clock = Clock()
+    bulkheads = create_bulkheads(2, threads=4, clock=clock)
+    assert bulkheads.acquire({"apify": 2}, 0)
+    clock.now += 0.6
+    waiting, has_slots = wait_in_thread(bulkheads, {"apify": 1})
+    # The next event would occupy the last thread.
+    assert not bulkheads.acquire({"apify": 1}, LONG)
+    assert bulkheads.acquire({"data.world": 1}, 0)
+    bulkheads.release("apify")
+    assert has_slots.wait(LONG)
+    waiting.join(LONG)
+
+
+def test_acquire_provider_that_responds_lets_every_event_wait() -> None:
+    bulkheads = create_bulkheads(2, threads=4)
+    assert bulkheads.acquire({"apify": 2}, 0)
+    waits = [wait_in_thread(bulkheads, {"apify": 1}) for _ in range(2)]
+    for thread, has_slots in waits:
+        bulkheads.release("apify")
+        assert has_slots.wait(LONG)
+        thread.join(LONG)
 
 
 def test_acquire_waits_for_released_slots() -> None:

@@ -8,13 +8,14 @@ import pytest
 import requests
 
 from handlers.deadline import Deadline
-from handlers.delivery.delivery import Delivery, DeliveryContext
+from handlers.delivery.delivery import Delivery, DeliveryContext, Merges
 from handlers.delivery.http_client import InvalidResponseError, NotSentError, ResponseTimeoutError
 from handlers.delivery.retry import RetryBudget
 from handlers.providers import PROVIDERS
 from handlers.providers.base import Request, Response
 from handlers.secret_store.store import SecretStore
 from schemas.event import Update
+from schemas.problem import DeadlineExceededError
 from schemas.secret_reference import ReferenceParser
 from schemas.settings import read_settings
 from schemas.strict_json import JSON
@@ -86,6 +87,7 @@ def create(
         SecretStore({"env": fetch}, settings.secret_ttl_seconds),
         cast(Any, client),
         {name: RetryBudget(lambda: (clock or Clock()).now) for name in PROVIDERS},
+        Merges(),
     )
     return Delivery(update, Deadline.after(60), context)
 
@@ -175,7 +177,7 @@ DATA_WORLD_TOKEN = {"DATA_WORLD_TOKEN": "env:A"}
 
 
 def test_run_change_of_tags_reads_and_writes_the_list() -> None:
-    client = Client([Response(200, {"tags": ["mine", "old"]}), Response(200, {"message": "ok"})])
+    client = Client([Response(200, {"id": "products", "tags": ["mine", "old"]}), Response(200, {"message": "ok"})])
     delivery = create(client, TAGS, environ=DATA_WORLD_TOKEN)
     delivery.run()
     assert delivery.response == Response(200, {"message": "ok"})
@@ -186,7 +188,7 @@ def test_run_change_of_tags_reads_and_writes_the_list() -> None:
 
 
 def test_run_change_of_tags_without_a_difference_writes_nothing() -> None:
-    client = Client([Response(200, {"tags": ["new"]})])
+    client = Client([Response(200, {"id": "products", "tags": ["new"]})])
     delivery = create(client, TAGS, environ=DATA_WORLD_TOKEN)
     delivery.run()
     assert delivery.response == Response(200, {"unchanged": True})
@@ -205,7 +207,7 @@ def test_run_change_of_tags_of_an_unreadable_record_is_its_problem(status: int, 
 
 def test_run_change_of_tags_with_a_refused_token_reads_again() -> None:
     outcomes: list[Response | requests.RequestException] = [
-        Response(401), Response(200, {"tags": []}), Response(200, {"message": "ok"})
+        Response(401), Response(200, {"id": "products", "tags": []}), Response(200, {"message": "ok"})
     ]  # fmt: skip
     client = Client(outcomes)
     delivery = create(client, TAGS, tokens=["CANARY-old", "CANARY-new"], environ=DATA_WORLD_TOKEN)
@@ -214,10 +216,45 @@ def test_run_change_of_tags_with_a_refused_token_reads_again() -> None:
     assert delivery.response == Response(200, {"message": "ok"})
 
 
+def test_run_change_of_tags_of_an_unreadable_record_writes_nothing() -> None:
+    client = Client([Response(204, None, is_empty=True)])
+    delivery = create(client, TAGS, environ=DATA_WORLD_TOKEN)
+    delivery.run()
+    assert delivery.problem is not None
+    assert (delivery.problem.name, delivery.problem.retryable) == ("upstream-failed", True)
+    assert len(client.sent) == 1
+
+
+def test_run_successful_read_does_not_end_an_outage(clock: Clock) -> None:
+    outcomes: list[Response | requests.RequestException] = [
+        Response(200, {"id": "products", "tags": []}), *[Response(500)] * 2
+    ]  # fmt: skip
+    client = Client(outcomes)
+    delivery = create(client, TAGS, environ=DATA_WORLD_TOKEN, clock=clock)
+    budget = delivery._context.retry_budgets["data.world"]
+    budget.add_failure(0)
+    clock.now += 4
+    budget.add_failure(0)
+    clock.now += 2
+    delivery.run()
+    assert len(client.sent) == 2
+
+
+def test_merges_of_one_dataset_run_one_at_a_time() -> None:
+    merges = Merges()
+    with merges.one_at_a_time("a", Deadline.after(60)):
+        with merges.one_at_a_time("b", Deadline.after(60)):
+            pass
+        with pytest.raises(DeadlineExceededError), merges.one_at_a_time("a", Deadline(0)):
+            pass
+    with merges.one_at_a_time("a", Deadline(0)):
+        pass
+
+
 def test_run_read_of_an_update_with_post_is_repeatable() -> None:
     source: JSON = {"url": "https://example.com/a", "method": "POST"}
     update = Update("data.world", "acme/products", {**TAGS.body, "files": [{"name": "a", "source": source}]})
-    client = Client([Response(200, {"tags": []}), Response(200, {"message": "ok"})])
+    client = Client([Response(200, {"id": "products", "tags": []}), Response(200, {"message": "ok"})])
     create(client, update, environ=DATA_WORLD_TOKEN).run()
     assert client.repeatable == [True, False]
 

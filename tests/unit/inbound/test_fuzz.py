@@ -32,7 +32,7 @@ def contents(draw: st.DrawFn) -> bytes:
 
 @given(st.sampled_from(sorted(PROVIDERS)), st.integers(200, 999), contents())
 def test_redact_any_response_contains_no_token(name: str, status: int, content: bytes) -> None:
-    context = DeliveryContext(cast(Settings, None), PROVIDERS, cast(Any, None), cast(Any, None), {})
+    context = DeliveryContext(cast(Settings, None), PROVIDERS, cast(Any, None), cast(Any, None), {}, cast(Any, None))
     delivery = Delivery(Update(name, "abc", {}), Deadline.after(60), context)
     delivery.tokens.append(Secret(TOKEN, "env:TOKEN"))
     response = read_response(status, 0, content)

@@ -39,7 +39,7 @@ def test_hook_status_worst_problem_decides(errors: list[RelayError], expected: A
 
 
 def create(provider: str = "apify", body: Any = None, *, token: str | None = TOKEN) -> Delivery:
-    context = DeliveryContext(cast(Settings, None), PROVIDERS, cast(Any, None), cast(Any, None), {})
+    context = DeliveryContext(cast(Settings, None), PROVIDERS, cast(Any, None), cast(Any, None), {}, cast(Any, None))
     dataset = "abc" if provider == "apify" else "acme/products"
     delivery = Delivery(Update(provider, dataset, body or {}), Deadline.after(60), context)
     if token:

@@ -7,6 +7,8 @@ import pytest
 from handlers.providers import PROVIDERS
 from handlers.providers.base import Request
 from schemas.event import Update
+from schemas.problem import UpstreamFailedError
+from schemas.strict_json import JSON
 
 DATA_WORLD = PROVIDERS["data.world"]
 
@@ -73,25 +75,39 @@ def test_read_request_change_of_tags_is_get() -> None:
 
 
 @pytest.mark.parametrize(
-    ("record", "tags", "merged"),
+    ("old", "tags", "merged"),
     [
-        ({"tags": ["b2", "a1"]}, {"add": ["c3", "a1"]}, ["b2", "a1", "c3"]),
-        ({"tags": ["b2", "a1"]}, {"remove": ["b2", "x9"]}, ["a1"]),
-        ({"tags": ["b2", "a1"]}, {"add": ["c3"], "remove": ["a1"]}, ["b2", "c3"]),
-        ({"tags": ["b2"]}, {"remove": ["b2"]}, []),
-        ({"tags": ["AB"]}, {"add": ["ab"]}, ["AB", "ab"]),
-        ({}, {"add": ["ab"]}, ["ab"]),
-        ({"tags": None}, {"add": ["ab"]}, ["ab"]),
-        ("nonsense", {"add": ["ab"]}, ["ab"]),
+        (["b2", "a1"], {"add": ["c3", "a1"]}, ["b2", "a1", "c3"]),
+        (["b2", "a1"], {"remove": ["b2", "x9"]}, ["a1"]),
+        (["b2", "a1"], {"add": ["c3"], "remove": ["a1"]}, ["b2", "c3"]),
+        (["b2"], {"remove": ["b2"]}, []),
+        (["AB"], {"add": ["ab"]}, ["AB", "ab"]),
+        (None, {"add": ["ab"]}, ["ab"]),
     ],
 )
-def test_merged_update_has_the_new_list(record: Any, tags: Any, merged: list[str]) -> None:
+def test_merged_update_has_the_new_list(old: Any, tags: Any, merged: list[str]) -> None:
+    record: JSON = {"id": "products", "tags": old}
     assert DATA_WORLD.merged_update(change(tags, title="x"), record) == change(merged, title="x")
+
+
+def test_merged_update_of_a_record_without_tags_has_the_new_list() -> None:
+    assert DATA_WORLD.merged_update(change({"add": ["ab"]}), {"id": "products"}) == change(["ab"])
+
+
+@pytest.mark.parametrize(
+    "record",
+    [None, "nonsense", [], {}, {"data": {"tags": ["ab"]}}, {"status": "pending"}, {"id": "x", "tags": "ab,cd"},
+     {"id": "x", "tags": [1]}, {"id": "x", "tags": {}}],
+)  # fmt: skip
+def test_merged_update_of_an_unreadable_record_raises(record: Any) -> None:
+    """To write a list would delete the tags of the record."""
+    with pytest.raises(UpstreamFailedError, match="did not change the tags"):
+        DATA_WORLD.merged_update(change({"add": ["ab"]}), record)
 
 
 @pytest.mark.parametrize("tags", [{"add": ["ab"]}, {"remove": ["x9"]}, {"add": ["ab"], "remove": ["x9"]}])
 def test_merged_update_without_a_difference_has_no_tags(tags: Any) -> None:
-    record: Any = {"tags": ["ab", "cd"]}
+    record: Any = {"id": "products", "tags": ["ab", "cd"]}
     assert DATA_WORLD.merged_update(change(tags), record) is None
     merged = DATA_WORLD.merged_update(change(tags, title="x"), record)
     assert merged == Update("data.world", "acme/products", {"title": "x"})
