@@ -167,7 +167,8 @@ def _mask_url(text: str, credentials: _Credentials) -> str:
 
     if "=" not in text and "%" not in text:
         return text
-    value_pattern = _VALUE_IN_URL if _ONLY_URL.match(text) else _VALUE_IN_TEXT
+    is_only_url = text.count("://") == 1 and _ONLY_URL.match(text)
+    value_pattern = _VALUE_IN_URL if is_only_url else _VALUE_IN_TEXT
     parts, end = [], 0
     for match in _PARAMETER.finditer(text):
         if match.start() < end:

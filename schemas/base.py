@@ -31,6 +31,7 @@ _MAX_HINT_LENGTH = 64
 _MIN_PREFIX_LENGTH = 3
 # The last step of a path.
 _LAST_STEP = re.compile(r'(?:\A|\.)(?:"(?:[^"\\]|\\.)*"|[^."]+)\Z')
+_VALUE_IN_KEY = re.compile(r"://|[=:]")
 _PLAIN_KEY = re.compile(r"[\w$-]{1,64}|\"_schema\"", re.ASCII)
 
 
@@ -145,14 +146,14 @@ def _iter_messages(messages: Mapping[Any, Any], parent: tuple[str, ...]) -> Iter
 def path_step(key: object) -> str:
     """Return a key or a list index as one step of a path.
 
-    A sender can choose any key, so the step quotes a key with special characters, and cuts the key after `://`: the
-    userinfo of a URL is a credential.
+    A sender can choose any key, so the step quotes a key with special characters. The step cuts the key after `://`,
+    `=`, and a colon: what follows can be a credential, as in a URL or a header.
     """
     text = str(key)
     if _PLAIN_KEY.fullmatch(text):
         return text
-    before, separator, _ = text.partition("://")
-    return quoted(f"{before}{separator}…" if separator else text)
+    match = _VALUE_IN_KEY.search(text)
+    return quoted(f"{text[: match.end()]}…" if match else text)
 
 
 def line_of(lines: Mapping[str, int], path: str) -> int:

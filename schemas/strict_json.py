@@ -133,7 +133,9 @@ def dump_text(value: object, encoder: json.JSONEncoder | None = None) -> str:
     encoder = encoder or _ENCODER
     if next(exact_numbers(value), None) is None:
         return encoder.encode(value)
-    return "".join(_iter_exact_text(value, encoder))
+    parts: list[str] = []
+    _add_exact_text(value, encoder, parts)
+    return "".join(parts)
 
 
 def exact_numbers(value: object) -> Iterator[ExactNumber]:
@@ -150,24 +152,24 @@ def exact_numbers(value: object) -> Iterator[ExactNumber]:
             yield item
 
 
-def _iter_exact_text(value: object, encoder: json.JSONEncoder) -> Iterator[str]:
-    """Yield the parts of `value` as JSON. The encoder of the standard library can't write the text of a number."""
-    if isinstance(value, dict):
+def _add_exact_text(value: object, encoder: json.JSONEncoder, parts: list[str]) -> None:
+    """Add `value` as JSON to `parts`. The encoder of the standard library can't write the text of a number."""
+    if isinstance(value, dict) and value:
         for position, (key, member) in enumerate(value.items()):
-            yield f"{',' if position else '{'}{encoder.encode(key)}:"
-            yield from _iter_exact_text(member, encoder)
-        yield "}" if value else "{}"
-    elif isinstance(value, list | tuple):
+            parts.append(f"{',' if position else '{'}{encoder.encode(key)}:")
+            _add_exact_text(member, encoder, parts)
+        parts.append("}")
+    elif isinstance(value, list | tuple) and value:
         for position, item in enumerate(value):
-            yield "," if position else "["
-            yield from _iter_exact_text(item, encoder)
-        yield "]" if value else "[]"
+            parts.append("," if position else "[")
+            _add_exact_text(item, encoder, parts)
+        parts.append("]")
     elif isinstance(value, ExactNumber):
         if not value.is_in_range:
             raise ValueError("A number is out of range (IEEE 754 double).")
-        yield value.text
+        parts.append(value.text)
     else:
-        yield encoder.encode(value)
+        parts.append(encoder.encode(value))
 
 
 def value_at(value: JSON, *path: str) -> JSON:

@@ -106,6 +106,8 @@ def test_flatten_joins_nested_paths() -> None:
         ("é", '"\\u00e9"'),
         ('"_schema"', '"_schema"'),
         ("https://user:CANARY-password@example.com/", '"https://…"'),
+        ("?token=CANARY", '"?token=…"'),
+        ("Authorization: Bearer CANARY", '"Authorization:…"'),
     ],
 )
 def test_path_step_quotes_special_keys(key: object, step: str) -> None:

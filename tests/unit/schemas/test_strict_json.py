@@ -371,7 +371,15 @@ def test_dump_infinity_raises() -> None:
 
 @pytest.mark.parametrize(
     ("path", "value"),
-    [((), {"a": {"b": [1]}}), (("a", "b"), [1]), (("a", "b", "0"), None), (("x",), None), (("a", "x", "y"), None)],
+    [
+        ((), {"a": {"b": [1]}}),
+        (("a", "b"), [1]),
+        (("a", "b", "0"), 1),
+        (("a", "b", "1"), None),
+        (("a", "b", "x"), None),
+        (("x",), None),
+        (("a", "x", "y"), None),
+    ],
 )
 def test_value_at_path_returns_member_or_none(path: tuple[str, ...], value: JSON) -> None:
     assert value_at({"a": {"b": [1]}}, *path) == value
