@@ -19,7 +19,7 @@ from handlers.hooks.config import Positions
 from schemas.problem import RelayError
 from schemas.settings import SettingsError
 from tests.support.markdown import blocks_named
-from tests.support.project import DEPLOY_SH, README, RUNBOOK, settings_of_readme
+from tests.support.project import DEPLOY_README, DEPLOY_SH, RUNBOOK, settings_of_readme
 from tests.support.runbook import permissions
 
 SOURCE = ROOT / "deploy/gcp/terraform"
@@ -342,10 +342,10 @@ def test_runbook_imports_every_resource_that_deploy_sh_creates(minimal: Plan) ->
     assert addresses == {resource["address"] for resource in resources(minimal) if resource["type"] in kinds}
 
 
-def test_readme_terraform_commands_succeed(tmp_path: Path) -> None:
+def test_deploy_readme_terraform_commands_succeed(tmp_path: Path) -> None:
     if not HAS_SCHEMA:
-        pytest.skip("TERRAFORM_CHECK isn't set: the commands of the README for Terraform are NOT tested")
-    (script,) = blocks_named(README, "terraform")
+        pytest.skip("TERRAFORM_CHECK isn't set: the commands of deploy/README.md for Terraform are NOT tested")
+    (script,) = blocks_named(DEPLOY_README, "terraform")
     folder = tmp_path / "deploy/gcp/terraform"
     shutil.copytree(SOURCE, folder, ignore=LOCAL_FILES)
     print_call = 'echo "ran $(basename "$0") $*"'

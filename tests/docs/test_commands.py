@@ -1,10 +1,12 @@
-"""Tests of `make demo` and `make run`, and of the commands that `make run` prints."""
+"""Tests of `make demo`, and of `make run` with its own hooks.
+
+tests/integration/test_local_run.py has the tests of `make run` with other hooks, ports, and ends.
+"""
 
 import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from deploy.local.cloud import ROOT, Cloud, free_port
-from deploy.local.demo import RECIPE
 from deploy.local.run import introduction
+from handlers.hooks import Config
 from tests.support.canary import find_canary
 from tests.support.visible_arguments import SHELLS, record
 
@@ -26,7 +28,7 @@ def variables(**more: str) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "PYTHONUNBUFFERED": "1", **more}
 
 
-def test_demo_updates_three_records_and_shows_no_secret() -> None:
+def test_demo_shows_each_scene_and_no_secret() -> None:
     completed = subprocess.run(
         [sys.executable, "-m", "deploy.local.demo"],
         cwd=ROOT, env=variables(), capture_output=True, text=True,
@@ -34,15 +36,23 @@ def test_demo_updates_three_records_and_shows_no_secret() -> None:
     assert completed.returncode == 0, completed.stdout + completed.stderr
     output = completed.stdout
     assert completed.stderr == ""
-    assert output.count("200 OK") == 3
-    assert "PUT /v2/datasets/jane~products-staging" in output
-    assert "PATCH /v0/datasets/acme/products" in output
-    assert "Größe, 価格, 💶" in output
-    assert output.count("✓ has the values of the update") == 3
-    assert output.count('"outcome": "delivered"') == 3
-    assert "POST http://127.0.0.1:" in output
-    assert "/hooks/github-workflow" in output
-    assert "Built by [Build #214]" in output
+    scenes = re.split(r"^\d  ", output, flags=re.MULTILINE)[1:]
+    assert len(scenes) == 5
+    named, described, hook, mistake, outage = scenes
+    assert "PUT /v2/datasets/jane~products-staging: 200 OK" in named
+    assert '- "name": "products-staging"\n' in named
+    assert '+ "name": "products-2026-11-22"\n' in named
+    assert "PATCH /v0/datasets/acme/products: 200 OK" in described
+    assert "Größe, 価格" in described
+    assert "/hooks/github-workflow" in hook
+    assert "sender: github\n" in hook
+    assert '+ "summary": "Built by [Build #214]' in hook
+    assert "response   422 " in mistake
+    assert "did you mean title?" in mistake
+    assert "unchanged" in mistake
+    assert outage.count(": 503 Service Unavailable\n") == 2
+    assert "response   200 OK" in outage
+    assert output.count("outcome=delivered") == 4
     assert "\x1b[" not in output
     assert not re.search(r"Bearer [A-Za-z0-9]", output)
     assert "apify_api_" not in output
@@ -95,14 +105,6 @@ def read_if_present(path: Path) -> bytes:
         return b""  # the process has ended in the meantime
 
 
-def test_run_invalid_port_fails() -> None:
-    completed = subprocess.run(
-        [sys.executable, "-m", "deploy.local.run"],
-        cwd=ROOT, env=variables(PORT="http"), capture_output=True, text=True,
-    )  # fmt: skip
-    assert (completed.returncode, completed.stderr) == (1, "PORT must be a number.\n")
-
-
 @contextmanager
 def running_make_run(port: int) -> Iterator[list[str]]:
     """Run `make run`, and yield the lines that it prints."""
@@ -132,32 +134,21 @@ def test_run_printed_commands_succeed() -> None:
         assert any(f"http://127.0.0.1:{port}" in line for line in lines)
         commands = [line for line in lines if "curl " in line]
         assert len(commands) == 7
-        hook_response = run_in_shell(commands.pop(4))
-        assert hook_response.split()[1] == "200", hook_response
-        assert '"status":200' in hook_response
         responses = [run_in_shell(command) for command in commands]
-        assert [response.split()[1] for response in responses[:4]] == ["200", "200", "200", "422"]
-        assert "did you mean title?" in responses[3]
-        assert json.loads(responses[4])["data"]["generalAccess"] == "ANYONE_WITH_ID_CAN_READ"
-        assert json.loads(responses[5])["title"] == "Products, daily"
+    assert [response.split()[1] for response in responses[:4]] == ["200", "200", "200", "422"]
+    assert "did you mean title?" in responses[3]
+    assert json.loads(responses[4])["data"]["generalAccess"] == "ANYONE_WITH_ID_CAN_READ"
+    assert json.loads(responses[5])["title"] == "Products, daily"
+    assert responses[6].split()[1] == "200"
+    assert '"status":200' in responses[6]
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_run_printed_commands_show_no_secret_to_ps(cloud: Cloud, shell: str) -> None:
-    text = introduction(cloud, "http://127.0.0.1:1", "dataset", RECIPE)
+def test_run_printed_commands_of_native_events_show_no_secret_to_ps(cloud: Cloud, shell: str) -> None:
+    text = introduction(cloud, "http://127.0.0.1:1", Config(), [])
     commands = [line for line in text.splitlines() if "curl " in line]
     recording = record(shell, "\n".join(commands))
     secrets = [cloud.relay_secret] * 4 + [cloud.apify_token, cloud.data_world_token]
-    assert [value for value in recording.authorizations if value] == [f"Bearer {secret}" for secret in secrets]
-    assert len(recording.outputs) == len(commands) == 7
+    assert recording.authorizations == [f"Bearer {secret}" for secret in secrets]
+    assert len(recording.outputs) == len(commands) == 6
     assert not [output for output in recording.outputs if find_canary(output)]
-    # A process that has ended before the request, such as openssl with a key, isn't in the outputs.
-    assert cloud.github_secret not in text
-
-
-def test_run_port_in_use_takes_another_port() -> None:
-    port = free_port()
-    with socket.create_server(("127.0.0.1", port)), running_make_run(port) as lines:
-        (command, *_) = (line for line in lines if "curl " in line)
-        assert f"http://127.0.0.1:{port}" not in command
-        assert run_in_shell(command).split()[1] == "200"

@@ -1,5 +1,6 @@
 """Tests of the rules of the project, and of the statements about it in the documentation."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -11,7 +12,9 @@ from typing import Any
 import pytest
 
 from deploy.local.cloud import ROOT
-from tests.support.project import README, pinned_versions, settings_of_readme
+from handlers import VERSION
+from tests.support.markdown import blocks_named, broken_links, code_blocks, count_code_blocks
+from tests.support.project import DEPLOY_README, DEPLOYED, pinned_versions, settings_of_readme
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 CONTRACTS = [contract["id"] for contract in PROJECT["tool"]["importlinter"]["contracts"]]
@@ -95,14 +98,68 @@ def test_requirements_are_pinned_with_hashes_and_without_addresses(path: str) ->
     assert not re.search(r"^-", text, re.MULTILINE)
 
 
-@pytest.mark.parametrize("group", ["airflow", "terraform"])
-def test_separate_groups_are_pinned_and_not_in_the_requirements(group: str) -> None:
-    names = []
-    for requirement in PROJECT["dependency-groups"][group]:
-        assert re.fullmatch(r"[a-z-]+==\d+(\.\d+)+", requirement)
-        names.append(requirement.partition("==")[0])
-    assert not {"apache-airflow", "tf"} & set(pinned_versions(ROOT / "tests/requirements.txt"))
-    assert {"apache-airflow", "tf"} & set(names)
+@pytest.mark.parametrize(("environment", "name"), [("airflow", "apache-airflow"), ("terraform", "tf")])
+def test_separate_requirements_are_pinned_and_not_in_the_requirements(environment: str, name: str) -> None:
+    lines = (ROOT / f"tests/requirements-{environment}.txt").read_text().splitlines()
+    requirements = [line for line in lines if not line.startswith("#")]
+    assert all(re.fullmatch(r"[a-z-]+==\d+(\.\d+)+", requirement) for requirement in requirements)
+    assert name in {requirement.partition("==")[0] for requirement in requirements}
+    assert name not in pinned_versions(ROOT / "tests/requirements.txt")
+
+
+# The environments
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """Copy the files that the commands of the environments read, and those that are deployed."""
+    more = ("pyproject.toml", "README.md", "Makefile", "tests/requirements.txt", "deploy/local/install.py")
+    for path in (*DEPLOYED, *more):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, tmp_path / path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("lock",), ("pip", "install", "--no-deps", "--target", "target", ".")],
+    ids=["uv sync", "pip install ."],
+)
+def test_installation_without_make_succeeds(arguments: tuple[str, ...], copy: Path) -> None:
+    """`uv lock` is the part of `uv sync` that can fail. uv builds the project for `pip install .` as pip does."""
+    command = [str(Path(sys.executable).parent / "uv"), *arguments, "--python", sys.executable, "--no-progress"]
+    environ = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
+    done = subprocess.run(command, cwd=copy, env=environ, capture_output=True, text=True)
+    if "Failed to fetch" in done.stderr:
+        pytest.skip("PyPI is unreachable: the installation is NOT tested")
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stderr
+
+
+def test_make_python_that_is_too_old_or_missing_says_so_in_one_line(copy: Path) -> None:
+    old = copy / "old-python"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    for python in (str(old), "missing-python"):
+        done = subprocess.run(["make", "run", f"PYTHON={python}"], cwd=copy, capture_output=True, text=True)
+        message, end = done.stderr.splitlines()
+        assert message == f"{python} isn't Python 3.11 or newer. Name a newer one: make PYTHON=python3.13 ..."
+        assert end.startswith("make")
+        assert done.stdout == ""
+
+
+def test_make_in_an_environment_without_pip_installs_pip(copy: Path) -> None:
+    """`uv sync` makes such an environment. The requirements are empty, so that the test needs no network."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", copy / ".venv"], check=True)
+    (copy / "requirements.txt").write_text("")
+    done = subprocess.run(["make", ".venv/run"], cwd=copy, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (copy / ".venv/run").exists()
+
+
+def test_version_is_the_version_of_pyproject() -> None:
+    assert PROJECT["project"]["version"] == VERSION
+    assert f'org.opencontainers.image.version="{VERSION}"' in (ROOT / "deploy/Dockerfile").read_text()
 
 
 def test_requirements_name_the_framework() -> None:
@@ -113,7 +170,28 @@ def test_requirements_name_the_framework() -> None:
 # The documentation
 
 
-def test_readme_names_every_setting() -> None:
+#: All pages, except the recipes, the runbook, and deploy/README.md, which have tests of their own.
+PAGES = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "tests/benchmarks/README.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_links_lead_to_files_and_headings(page: str) -> None:
+    assert broken_links(ROOT / page) == []
+
+
+@pytest.mark.parametrize("page", ["SECURITY.md", "CHANGELOG.md", "tests/benchmarks/README.md"])
+def test_page_every_block_of_code_is_tested(page: str) -> None:
+    text = (ROOT / page).read_text()
+    assert count_code_blocks(text) == len(code_blocks(text))
+
+
+def test_benchmarks_readme_command_is_a_target() -> None:
+    text = (ROOT / "tests/benchmarks/README.md").read_text()
+    assert blocks_named(text, "make") == ["make bench\n"]
+    assert re.search("^bench:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_deploy_readme_names_every_setting() -> None:
     source = (ROOT / "schemas/settings.py").read_text()
     settings = set(re.findall(r'"((?:RELAY|SECRET_MANAGER)_[A-Z_]+|LOG_LEVEL|THREADS|GOOGLE_CLOUD_PROJECT)"', source))
     settings |= {"APIFY_TOKEN", "APIFY_BASE_URL", "DATA_WORLD_TOKEN", "DATA_WORLD_BASE_URL"}
@@ -121,9 +199,9 @@ def test_readme_names_every_setting() -> None:
     assert settings <= settings_of_readme()
 
 
-def test_readme_names_every_direct_dependency() -> None:
+def test_deploy_readme_names_every_direct_dependency() -> None:
     for requirement in PROJECT["project"]["dependencies"]:
-        assert f"`{requirement.partition('==')[0]}`" in README
+        assert f"| `{requirement.partition('==')[0]}` |" in DEPLOY_README
 
 
 #: Arguments that hold a secret. Every user of a machine can list the arguments of all commands with `ps`.
@@ -135,6 +213,7 @@ SECRET_ARGUMENTS = re.compile(
 
 def test_documented_commands_have_no_secret_as_an_argument() -> None:
     paths = [ROOT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md", "Makefile")]
+    paths.append(ROOT / "tests/benchmarks/README.md")
     for top in ("deploy", ".github"):
         paths += [path for path in (ROOT / top).rglob("*") if path.is_file() and path.suffix != ".pyc"]
     found = [

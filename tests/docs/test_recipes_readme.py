@@ -1,13 +1,17 @@
 """Tests of deploy/recipes/README.md: its generated tables, its examples, and its lists."""
 
+import hmac
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import requests
+import yaml
 from marshmallow import Schema, fields, validate
 
 from deploy.local.cloud import ROOT, secret_name
@@ -18,7 +22,7 @@ from handlers.providers import PROVIDERS
 from handlers.senders import SENDERS
 from schemas.base import StrictList, UpdateSchema, matches
 from tests.support.hooks import call
-from tests.support.markdown import blocks_named, code_blocks, count_code_blocks
+from tests.support.markdown import blocks_named, broken_links, code_blocks, count_code_blocks
 from tests.support.payloads import github_workflow
 from tests.support.relay import Launch, create_cloud
 
@@ -118,18 +122,84 @@ def test_recipes_readme_hook_updates_both_datasets(launch: Launch, tmp_path: Pat
     cloud.stop()
 
 
+def run_in_bash(script: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-e", "-c", script.replace(".venv/bin/python", sys.executable)],
+        env={"PATH": os.environ["PATH"], **variables}, cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+
+
 def test_recipes_readme_check_commands_print_the_update(tmp_path: Path) -> None:
     (script,) = blocks_named(TEXT, "check")
     payload = tmp_path / "payload.json"
     payload.write_text(json.dumps(github_workflow()))
-    script = script.replace(".venv/bin/python", sys.executable).replace("payload.json", str(payload))
-    completed = subprocess.run(
-        ["bash", "-e", "-c", script],
-        env={"PATH": os.environ["PATH"]}, cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
+    completed = run_in_bash(script.replace("payload.json", str(payload)))
     assert (completed.returncode, completed.stderr) == (0, "")
     assert completed.stdout.startswith("deploy/relay.yaml: no mistakes, 0 hooks.\n")
     assert "updates.0: PATCH https://api.data.world/v0/datasets/acme/products" in completed.stdout
+
+
+def test_recipes_readme_check_without_payload_uses_the_sample() -> None:
+    (script,) = blocks_named(TEXT, "sample")
+    completed = run_in_bash(script)
+    assert (completed.returncode, completed.stderr) == (0, "")
+    assert completed.stdout.startswith("Payload: deploy/samples/gitlab.json\n")
+    assert "updates.0: PATCH https://api.data.world/v0/datasets/acme/products" in completed.stdout
+
+
+def test_recipes_readme_tests_of_the_hook_pass_and_accept_writes_the_result(tmp_path: Path) -> None:
+    (hook,), (tests,), (accept,) = (blocks_named(TEXT, name) for name in ("hook", "tests", "accept"))
+    shutil.copytree(ROOT / "deploy/samples", tmp_path / "samples")
+    (tmp_path / "relay.yaml").write_text(hook)
+    tests_file = tmp_path / "relay.tests.yaml"
+    tests_file.write_text(tests)
+    config = {"RELAY_CONFIG": str(tmp_path / "relay.yaml")}
+    check = ".venv/bin/python main.py check"
+    completed = run_in_bash(check, **config)
+    assert (completed.returncode, completed.stderr) == (0, ""), completed.stdout
+    assert "2 tests passed" in completed.stdout
+    expected = yaml.safe_load(tests)
+    tests_file.write_text(tests.replace("run 214", "run 1"))
+    assert run_in_bash(check, **config).returncode == 1
+    completed = run_in_bash(accept, **config)
+    assert completed.returncode == 0, completed.stdout
+    assert yaml.safe_load(tests_file.read_text()) == expected
+
+
+@pytest.mark.parametrize("text", blocks_named(TEXT, "sender"))
+def test_recipes_readme_custom_sender_is_accepted(launch: Launch, tmp_path: Path, text: str) -> None:
+    cloud = create_cloud().start()
+    cloud.secret_manager.add_version(secret_name("custom-secret"), "CANARY")
+    cloud.data_world.add("acme/products")
+    update = {"provider": "data.world", "dataset": "acme/products", "update": {"title": "Products"}}
+    sender = yaml.safe_load(text)["sender"]
+    hook = {"sender": sender, "secret": "custom-secret", "updates": [update]}
+    (tmp_path / "relay.yaml").write_text(json.dumps({"hooks": {"custom": hook}}))
+    relay = launch(on=cloud, RELAY_CONFIG=str(tmp_path / "relay.yaml"))
+    credential = "CANARY"
+    if "hmac" in sender:
+        credential = sender["prefix"] + hmac.new(b"CANARY", b"{}", sender["hmac"]).hexdigest()
+    headers = {"Content-Type": "application/json", sender["header"]: credential}
+    assert requests.post(f"{relay.url}/hooks/custom", data=b"{}", headers=headers, timeout=30).status_code == 200
+    headers[sender["header"]] = "wrong"
+    assert requests.post(f"{relay.url}/hooks/custom", data=b"{}", headers=headers, timeout=30).status_code == 401
+    cloud.stop()
+
+
+def test_recipes_readme_list_becomes_one_file_per_item(tmp_path: Path) -> None:
+    (text,) = blocks_named(TEXT, "list")
+    update = {"provider": "data.world", "dataset": "acme/products", "update": yaml.safe_load(text)}
+    hook = {"sender": "token", "secret": "file-list-secret", "updates": [update]}
+    (tmp_path / "relay.yaml").write_text(json.dumps({"hooks": {"file-list": hook}}))
+    files = [{"name": f"{size}.csv", "size": size, "url": f"https://example.com/{size}"} for size in (0, 1, 2)]
+    (tmp_path / "payload.json").write_text(json.dumps({"files": files}))
+    completed = run_in_bash(
+        f".venv/bin/python main.py check --hook file-list --payload {tmp_path}/payload.json",
+        RELAY_CONFIG=str(tmp_path / "relay.yaml"),
+    )
+    assert completed.returncode == 0, completed.stdout
+    body = json.loads(completed.stdout.partition("acme/products\n")[2])
+    assert [file["name"] for file in body["files"]] == ["1.csv", "2.csv"]
 
 
 def test_recipes_readme_templates_are_valid() -> None:
@@ -156,21 +226,18 @@ def test_recipes_readme_names_every_sender() -> None:
 
 def test_recipes_readme_names_the_senders_with_a_test_message() -> None:
     (sentence,) = re.findall(r"ignores the test messages of (.*?) without", SECTIONS["Conditions"], re.DOTALL)
-    with_test_message = {name for name, sender in SENDERS.items() if sender.test_header or sender.test_field}
+    with_test_message = {
+        name for name, sender in SENDERS.items() if sender.test_header or sender.test_field or sender.test_texts
+    }
     assert set(re.findall(r"`([\w-]+)`", sentence)) == with_test_message
 
 
 def test_recipes_readme_names_every_filter_and_test() -> None:
     before, _, after = SECTIONS["Filters"].partition("These [tests]")
-    assert set(re.findall(r"`(\w+)`", before)) == set(FILTERS)
+    own = set(re.findall(r"^\| `(\w+)` \|", before, re.MULTILINE))
+    assert own | set(re.findall(r"`(\w+)`", before.partition("Jinja2 in the following list")[2])) == set(FILTERS)
     assert set(re.findall(r"`(\w+)`", after.partition("\n\n")[2])) == {name for name in TESTS if name.isidentifier()}
 
 
 def test_recipes_readme_links_lead_to_files_and_headings() -> None:
-    headings = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in SECTIONS}
-    for target in re.findall(r"\]\(([^)]+)\)", TEXT):
-        path, _, fragment = target.partition("#")
-        if not path:
-            assert fragment in headings, target
-        elif "://" not in path:
-            assert (PATH.parent / path).exists(), target
+    assert broken_links(PATH) == []

@@ -1,4 +1,4 @@
-"""Tests of the README's systemd unit."""
+"""Tests of the systemd unit in deploy/README.md."""
 
 import re
 import resource
@@ -16,10 +16,10 @@ from deploy.local.cloud import Cloud, Function
 from tests.support.http_calls import wait_until
 from tests.support.markdown import blocks_named
 from tests.support.open_sockets import count_waiting_connections
-from tests.support.project import README
+from tests.support.project import DEPLOY_README
 from tests.support.relay import Relay, stop_relay
 
-(UNIT,) = blocks_named(README, "systemd unit")
+(UNIT,) = blocks_named(DEPLOY_README, "systemd unit")
 #: The number of open files that systemd allows a process of a unit without this setting.
 DEFAULT_LIMIT = "1024"
 IDLE_CONNECTIONS = 980

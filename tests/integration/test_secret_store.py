@@ -209,4 +209,4 @@ def test_create_client_uses_the_endpoint_of_the_location(
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(credentials))
     client = google._create_client(None, location)
     assert client.api_endpoint == endpoint
-    client.transport.close()
+    client.transport.close()  # type: ignore[no-untyped-call]

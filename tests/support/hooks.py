@@ -12,7 +12,7 @@ from deploy.local.signing import authentication
 from tests.support.relay import Relay, unique
 
 
-def hook(*updates: dict[str, Any], sender: str = "token", secret: Any = "env:HOOK_SECRET", **more: Any) -> Any:
+def hook(*updates: dict[str, Any], sender: Any = "token", secret: Any = "env:HOOK_SECRET", **more: Any) -> Any:
     """Return a hook of relay.yaml."""
     return {"sender": sender, "secret": secret, **more, "updates": list(updates)}
 

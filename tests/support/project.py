@@ -6,6 +6,7 @@ from pathlib import Path
 from deploy.local.cloud import ROOT
 
 README = (ROOT / "README.md").read_text()
+DEPLOY_README = (ROOT / "deploy/README.md").read_text()
 RUNBOOK = (ROOT / "deploy/gcp/RUNBOOK.md").read_text()
 DEPLOY_SH = (ROOT / "deploy/gcp/deploy.sh").read_text()
 
@@ -22,7 +23,7 @@ def pinned_versions(path: Path) -> dict[str, str]:
 
 
 def settings_of_readme() -> set[str]:
-    """Return the names of the settings in the README's table."""
-    table = README.partition("## Settings")[2].partition("\n## ")[0]
+    """Return the names of the settings in the table of deploy/README.md."""
+    table = DEPLOY_README.partition("## Settings")[2].partition("A **secret reference**")[0]
     rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
     return {name for row in rows for name in re.findall(r"`(\w+)`", row)}

@@ -188,7 +188,7 @@ variable "deletion_protection" {
 # The service.
 
 variable "settings" {
-  description = "Further settings of the function, by the names in the README's table."
+  description = "Further settings of the function, by the names in the table of deploy/README.md."
   type        = map(string)
   default     = {}
   nullable    = false
@@ -200,7 +200,7 @@ variable "settings" {
       "APIFY_BASE_URL", "DATA_WORLD_BASE_URL", "LOG_LEVEL", "RELAY_CONFIG", "RELAY_DEADLINE_SECONDS",
       "RELAY_MAX_BODY_BYTES", "RELAY_PROVIDER_CONCURRENCY", "RELAY_SECRET_TTL_SECONDS",
     ])) == 0
-    error_message = "Has a setting that can't be set here; the README's table lists all, and comments here say why."
+    error_message = "Has a setting that can't be set here; the table of deploy/README.md lists all, and comments here say why."
   }
 
   validation {

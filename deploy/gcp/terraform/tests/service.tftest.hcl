@@ -1,4 +1,4 @@
-# The service as the README's command would make it.
+# The service as the command in deploy/README.md would make it.
 
 mock_provider "google" {
   override_during = plan
@@ -22,7 +22,7 @@ run "by_default" {
       APIFY_TOKEN          = "apify-token"
       DATA_WORLD_TOKEN     = "data-world-token"
     }
-    error_message = "The environment is the README's."
+    error_message = "The environment is that of deploy/README.md."
   }
 
   assert {
