@@ -3,11 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 COMPILE = $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate \
     --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(LOCK_ARGS)
+# `uv sync` makes a virtual environment without pip.
+PIP_INSTALL = { $(BIN)/python -m pip --version || $(BIN)/python -m ensurepip; } >/dev/null 2>&1; \
+    $(BIN)/python deploy/local/install.py
 # Silence the messages of the gRPC library about closed connections.
 export GRPC_VERBOSITY := NONE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run check test soak bench lint ruff mypy imports hooks unit lock openapi schema tables clean
+.PHONY: help demo run check test soak bench lint ruff mypy imports hooks unit lock openapi schema tables picture clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*##/ #/' | awk -F' # ' '{ printf "make %-7s %s\n", $$1, $$2 }'
@@ -69,26 +72,28 @@ schema: .venv/dev  ## generate deploy/relay.schema.json from the schemas
 tables: .venv/dev  ## generate the tables of fields in deploy/recipes/README.md from the schemas
 	@$(BIN)/python -m deploy.local.field_tables
 
+picture: .venv/run  ## generate the picture of the demo in README.md
+	@$(BIN)/python -m deploy.local.picture
+
 clean:  ## remove everything that the other commands have made
 	find . -name __pycache__ -not -path './.venv/*' -exec rm -rf {} +
 	rm -rf .venv .coverage .coverage.* .import_linter_cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .soak
 
 .venv/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	    echo "$(PYTHON) is older than Python 3.11. Give a newer one: make PYTHON=python3.13 ..." >&2; exit 1; }
-	@echo "== making a virtual environment in .venv"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	    echo "$(PYTHON) isn't Python 3.11 or newer. Name a newer one: make PYTHON=python3.13 ..." >&2; exit 1; }
+	@# On a terminal, the next line of progress replaces this line.
+	@if [ -t 1 ]; then printf 'Making a virtual environment in .venv'; fi
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 
 # The file that each of the following rules makes records the time of the installation. Thus, make installs again only
 # after a change of the requirements.
 .venv/run: requirements.txt | .venv/bin/python
-	@echo "== installing the packages that the function needs (a minute on a slow connection)"
-	@$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.txt
+	@$(PIP_INSTALL) "the function needs (a minute on a slow connection)" -r requirements.txt
 	@touch $@
 
 .venv/dev: tests/requirements.txt .venv/run
-	@echo "== installing the packages that the tests need (two minutes on a slow connection)"
-	@$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r tests/requirements.txt
+	@$(PIP_INSTALL) "the tests need (two minutes on a slow connection)" -r tests/requirements.txt
 	@touch $@
 
 # The benchmarks measure the function with the packages that are deployed. Some of these packages import further
@@ -98,9 +103,10 @@ clean:  ## remove everything that the other commands have made
 	@$(BIN)/uv pip install -q --compile-bytecode --require-hashes --python .venv/bench -r requirements.txt
 	@touch $@
 
-# Airflow and the tests of the Terraform code have virtual environments of their own: see pyproject.toml.
-.venv/airflow/done .venv/terraform/done: .venv/%/done: pyproject.toml | .venv/dev
-	@echo "== installing the packages of the group $* (airflow: a minute on a slow connection)"
+# Airflow and the tests of the Terraform code have virtual environments of their own, because their packages must not
+# influence the versions of all other packages.
+.venv/airflow/done .venv/terraform/done: .venv/%/done: tests/requirements-%.txt | .venv/dev
+	@echo "== installing the packages of tests/requirements-$*.txt (airflow: a minute on a slow connection)"
 	@$(BIN)/uv venv -q --allow-existing --python $(BIN)/python .venv/$*
-	@$(BIN)/uv pip install -q --python .venv/$* --group $*
+	@$(BIN)/uv pip install -q --python .venv/$* -r $<
 	@touch $@

@@ -10,12 +10,13 @@ from typing import TypeAlias
 
 from flask import Request, Response
 
-from handlers import hooks, senders
+from handlers import VERSION, hooks, senders
 from handlers.deadline import Deadline
 from handlers.delivery.concurrent import Bulkheads, preview_all, run_all
 from handlers.delivery.delivery import Delivery, DeliveryContext
 from handlers.hooks import Config, Hook, Ignored
 from handlers.hooks.templates.limits import Budget
+from handlers.inbound.page import accepts_page, page_response
 from handlers.inbound.request import CLOUD_EVENT, InboundRequest
 from handlers.inbound.request_log import RequestLog, joined_names
 from handlers.inbound.response import (
@@ -44,7 +45,6 @@ from schemas.problem import (
     NotAllowedError,
     Problem,
     RelayError,
-    UnauthenticatedError,
     UnknownRouteError,
 )
 from schemas.secret_reference import SecretReference
@@ -69,7 +69,7 @@ class Relay:
         self._schemas = {name: provider.event_schema for name, provider in context.providers.items()}
         self._watchdog = ConnectionWatchdog(self._settings.deadline_seconds)
         self._large_bodies = threading.BoundedSemaphore(_MAX_LARGE_BODIES)
-        self._bulkheads = Bulkheads(context.providers, self._settings.provider_concurrency)
+        self._bulkheads = Bulkheads(context.providers, self._settings.provider_concurrency, self._settings.threads)
         # The endpoint and the allowed methods of each path. The paths have no trailing slash.
         self._routes: dict[str, tuple[Endpoint, tuple[str, ...]]] = {
             "": (self._native_event, ("POST",)),
@@ -95,8 +95,7 @@ class Relay:
             problem = error.problem
             if isinstance(error, InvalidEventError):
                 log.dataset = log.dataset or error.dataset
-            if isinstance(error, UnauthenticatedError):
-                log.cause = error.cause
+            log.cause = error.cause
         except Exception as fault:
             log.fault, problem = fault, InternalError().problem
         if problem:
@@ -119,14 +118,21 @@ class Relay:
             UnknownRouteError: The path does not exist.
             MethodNotAllowedError: The path exists, but does not support the method.
         """
-        route = self._routes.get(inbound.path.removesuffix("/"))
+        path = inbound.path.removesuffix("/")
+        route = self._routes.get(path)
         if route is None:
             raise UnknownRouteError("This path does not exist. Send events to POST / or to POST /hooks/NAME.")
         endpoint, methods = route
+        if not path and inbound.request.method in _READ_METHODS and accepts_page(inbound.request):
+            return self._page
         if inbound.request.method not in methods:
             allowed = ", ".join(methods)
             raise MethodNotAllowedError(f"This path accepts {allowed}.", headers={"Allow": allowed})
         return endpoint
+
+    def _page(self, _inbound: InboundRequest, _log: RequestLog) -> Response:
+        """Return the page that a browser shows for the address of the function."""
+        return page_response(VERSION, has_openapi="/openapi.json" in self._routes)
 
     def _native_event(self, inbound: InboundRequest, log: RequestLog) -> Response:
         """Carry out the one update that a native event contains."""
@@ -174,7 +180,8 @@ class Relay:
     def _hook(self, hook: Hook, inbound: InboundRequest, log: RequestLog) -> Response:
         """Carry out the updates that `hook` derives from a sender's own payload."""
         log.hook = hook.name
-        sender = senders.SENDERS[hook.sender.name]
+        sender = hook.sender
+        assert isinstance(sender, senders.Sender)
         inbound.delivery_id = delivery_id(sender, inbound.headers) or inbound.delivery_id
         with self._received(inbound) as (body, deadline):
             inbound.check_content_encoding()

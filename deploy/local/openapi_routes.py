@@ -166,7 +166,7 @@ def _hook_operation() -> dict[str, Any]:
         ],
         "requestBody": {
             "required": True,
-            "content": {JSON_TYPE: {"schema": {"type": "object", "description": "The sender's own payload."}}},
+            "content": {JSON_TYPE: {"schema": {"description": "The sender's own payload: any JSON value."}}},
         },
         "responses": {
             "200": json_response(
@@ -191,8 +191,17 @@ def _get_operation(
     }
 
 
+_PAGE = {
+    "description": "A page for a browser. Without HTML in the `Accept` header, the response is a 405.",
+    "headers": headers(200),
+    "content": {"text/html": {"schema": {"type": "string"}}},
+}
+
 ROUTES: Mapping[str, Mapping[str, Any]] = {
-    "/": {"post": _event_operation()},
+    "/": {
+        "get": _get_operation("page", "Get a page about the function", _PAGE),
+        "post": _event_operation(),
+    },
     "/hooks/{name}": {"post": _hook_operation()},
     "/health": {
         "get": _get_operation(

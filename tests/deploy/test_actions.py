@@ -105,8 +105,10 @@ def test_ci_tests_every_promised_python() -> None:
     oldest = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"].removeprefix(">=")
     (deployed,) = {f"{major}.{minor}" for major, minor in re.findall(r"--base-image python(\d)(\d+)", DEPLOY_SH)}
     tested = JOBS["ci:test"]["strategy"]["matrix"]["python"]
-    first, last = (int(version.partition(".")[2]) for version in (oldest, deployed))
+    (promised,) = re.findall(rf"Python {oldest} to (\S+) work", (ROOT / "CONTRIBUTING.md").read_text())
+    first, last = (int(version.partition(".")[2]) for version in (oldest, promised))
     assert tested == [f"3.{minor}" for minor in range(first, last + 1)]
+    assert deployed in tested
     assert f"Python {oldest} or newer" in README
     others = [step["with"]["python-version"] for _, step in STEPS if "python-version" in step.get("with", {})]
     assert set(others) == {deployed, "${{ matrix.python }}"}

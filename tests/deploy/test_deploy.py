@@ -505,7 +505,7 @@ def test_references_lists_each_secret_once(tmp_path: Path) -> None:
         "token\tprojects/p/secrets/apify-token\tAPIFY_TOKEN",
         "token\tprojects/p/secrets/janes-token\thook one: updates.0.token",
     ]
-    assert "warning: DATA_WORLD_TOKEN isn't set" in completed.stderr
+    assert "DATA_WORLD_TOKEN isn't set" in completed.stderr
 
 
 def test_references_invalid_relay_yaml_fails(tmp_path: Path) -> None:

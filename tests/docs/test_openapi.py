@@ -79,6 +79,7 @@ def test_function_does_not_import_the_generator() -> None:
 # The routes in the document
 
 STATUSES = {
+    ("/", "get"): "200 405 414 500",
     ("/", "post"): "200 2XX 400 401 402 403 404 405 408 409 410 413 414 415 422 429 500 502 503 504",
     ("/hooks/{name}", "post"): "200 400 401 404 405 408 413 414 415 422 500 502 503 504",
     ("/health", "get"): "200 405 414 500",

@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from deploy.local.cloud import ROOT, Cloud, secret_name
+from deploy.local.cloud import Cloud, secret_name
 from deploy.local.signing import authentication
 from handlers.senders import SENDERS
 from tests.support.canary import secret
@@ -109,23 +109,6 @@ def test_sender_secret_in_the_url_is_not_logged(relay: Relay) -> None:
     entry = relay.logged(response.headers["Relay-Delivery"])
     assert entry["httpRequest"]["requestUrl"] == "/hooks/airbyte"
     assert HOOK_SECRET not in relay.log_text()
-
-
-def test_sender_that_is_a_new_row_of_the_table_is_accepted(launch: Launch, tmp_path: Path) -> None:
-    relay = launch(
-        FUNCTION_SOURCE=str(ROOT / "tests/support/another_sender.py"),
-        RELAY_CONFIG=written(tmp_path, {"a": hook(APIFY_UPDATE, sender="some-pipeline")}),
-        HOOK_SECRET=HOOK_SECRET,
-        RELAY_DEADLINE_SECONDS="60",
-    )
-    payload = create_payload(relay, run=unique("run"))
-    body = json.dumps(payload).encode()
-    signature = authentication("github", HOOK_SECRET, body)[0]["X-Hub-Signature-256"].removeprefix("sha256=")
-    response = relay.send(body, path="/hooks/a", headers={"X-Some-Signature": f"hmac {signature}"})
-    assert response.status_code == 200
-    assert response.headers["Relay-Delivery"] == payload["run"]
-    without_prefix = relay.send(body, path="/hooks/a", headers={"X-Some-Signature": signature})
-    assert_problem(without_prefix, 401, "unauthenticated")
 
 
 # Delivery IDs

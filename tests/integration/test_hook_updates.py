@@ -254,7 +254,7 @@ def test_update_without_a_token_stops_the_others(launch: Launch, tmp_path: Path)
     problem = assert_problem(call(relay, "both", payload), 422, "invalid")
     assert list(problem["errors"]) == ["updates.1.provider"]
     assert apify_access(relay, payload) is None
-    (warning,) = [json.loads(line) for line in relay.log_text().splitlines() if "without a token" in line]
+    (warning,) = [json.loads(line) for line in relay.log_text().splitlines() if "Updates of hooks without" in line]
     assert warning["severity"] == "WARNING"
     assert warning["message"].endswith(
         ".yaml:10: hook both: updates.1: DATA_WORLD_TOKEN isn't set. Updates of hooks without a token: 1."

@@ -5,9 +5,7 @@ import json
 import pytest
 import requests
 
-from deploy.local.cloud import ROOT
-from tests.support.canary import secret
-from tests.support.relay import Launch, Relay, assert_problem, unique
+from tests.support.relay import Relay, assert_problem, unique
 
 
 def send(relay: Relay, body: bytes, path: str = "/") -> requests.Response:
@@ -104,18 +102,3 @@ def test_native_event_response_sets_no_cookie(relay: Relay) -> None:
     response = relay.post(relay.apify_event())
     assert response.status_code == 200
     assert "Set-Cookie" not in response.headers
-
-
-def test_native_event_for_a_third_provider_is_accepted(launch: Launch) -> None:
-    # CONTRIBUTING.md promises that a new provider takes a module, a schema, and a line in the registry.
-    relay = launch(
-        FUNCTION_SOURCE=str(ROOT / "tests/support/third_provider.py"), SOME_HUB_TOKEN="env:T", T=secret("hub-")
-    )
-    event = {"provider": "some.hub", "dataset": "acme/products", "update": {"titel": "x"}}
-    problem = assert_problem(relay.post(event), 422, "invalid")
-    assert "did you mean title?" in problem["errors"]["update.titel"][0]
-    update = {"title": "x", "api_key": secret("key-")}
-    preview = relay.post({**event, "update": update}, path="/?dry_run=true").json()
-    assert preview["request"]["url"] == "https://hub.example/api/acme/products"
-    assert preview["request"]["body"] == {"title": "x", "api_key": "[redacted]"}
-    assert preview["token"] == "env:T"

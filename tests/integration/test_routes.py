@@ -1,10 +1,12 @@
 """Tests of the routes, and of the order of the checks."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from handlers import VERSION
 from tests.support.canary import secret
 from tests.support.hooks import hook, update, written
 from tests.support.raw_http import connect, is_complete, receive_until_closed
@@ -71,6 +73,55 @@ def test_wrong_method_names_the_allowed_methods(relay: Relay, method: str, path:
     response = relay.send(b"", method=method, path=path)
     assert_problem(response, 405, "method-not-allowed")
     assert response.headers["Allow"] == allow
+
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+
+@pytest.mark.parametrize("path", ["/", "/?x=1", ""])
+def test_page_in_browser_is_returned_with_its_version(relay: Relay, path: str) -> None:
+    response = relay.send(b"", method="GET", path=path, headers={"Accept": BROWSER})
+    assert (response.status_code, response.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert f"Version {VERSION}" in response.text
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Content-Security-Policy"].startswith("default-src 'none';")
+    entry = relay.logged(response.headers["Relay-Delivery"])
+    assert (entry["severity"], entry["status"]) == ("INFO", 200)
+    head = relay.send(b"", method="HEAD", path=path, headers={"Accept": BROWSER})
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["Content-Length"] == str(len(response.content))
+
+
+def test_page_links_to_own_documents_exist(relay: Relay) -> None:
+    page = relay.send(b"", method="GET", headers={"Accept": "text/html"}).text
+    own = [link for link in re.findall('href="([^"]+)"', page) if ":" not in link]
+    assert own == ["openapi.json"]
+    for link in own:
+        assert relay.send(b"", method="GET", path=f"/{link}").status_code == 200
+
+
+def test_page_with_hooks_reveals_no_setting(launch: Launch, relay: Relay, tmp_path: Path) -> None:
+    hooks = {"build": hook(update("apify", "abc", {"name": None}))}
+    other = launch(RELAY_CONFIG=written(tmp_path, hooks), HOOK_SECRET=secret("hook-"), DATA_WORLD_TOKEN=None)
+    pages = [each.send(b"", method="GET", headers={"Accept": "text/html"}).content for each in (relay, other)]
+    assert pages[0] == pages[1]
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/json", "text/html;q=0, */*"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_page_without_html_in_accept_is_405(relay: Relay, method: str, accept: str) -> None:
+    response = relay.send(b"", method=method, headers={"Accept": accept})
+    assert (response.status_code, response.headers["Allow"]) == (405, "POST")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("PUT", "/", 405), ("OPTIONS", "/", 405), ("POST", "/", 415), ("GET", "/x", 404), ("GET", "/health", 200)],
+)
+def test_page_is_only_for_reading_the_root(relay: Relay, method: str, path: str, status: int) -> None:
+    response = relay.send(b"", method=method, path=path, headers={"Accept": "text/html"})
+    assert response.status_code == status
+    assert "text/html" not in response.headers["Content-Type"]
 
 
 def test_request_with_several_mistakes_gets_the_first_problem(launch: Launch) -> None:

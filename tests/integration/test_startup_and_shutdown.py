@@ -1,9 +1,13 @@
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from deploy.local.cloud import Cloud, Function, free_port
+from deploy.local.cloud import ROOT, Cloud, Function, free_port
+from handlers import VERSION
 from tests.support.hooks import call, hook, update, written
+from tests.support.project import DEPLOYED
 from tests.support.relay import Launch, Relay, assert_problem
 
 TOKEN = "apify_api_CANARYabcdefghijklmnopqrstuvwxyz012345"
@@ -16,6 +20,7 @@ def failed_start(tmp_path: Path, **settings: str) -> list[str]:
         function = Function(settings, log=stream)
     assert function.process.wait(timeout=300) == 1
     text = log.read_text()
+    assert "is ready" not in text
     assert TOKEN not in text
     assert "Traceback" not in text
     return text.splitlines()
@@ -118,6 +123,49 @@ def test_startup_sends_no_request(launch: Launch, own_cloud: Cloud) -> None:
     assert own_cloud.secret_manager.accesses == []
     assert not own_cloud.apify.calls
     assert not own_cloud.data_world.calls
+
+
+def startup_lines(relay: Relay) -> list[dict[str, str]]:
+    """Return the log lines of the start of `relay`, which has responded to a request."""
+    lines = [json.loads(line) for line in relay.log_text().splitlines()]
+    return [line for line in lines if "is ready" in line["message"]]
+
+
+def test_startup_logs_version_hooks_and_providers_in_one_line(launch: Launch, tmp_path: Path) -> None:
+    hooks = {name: hook(update("apify", "abc", {"name": None})) for name in ("nightly", "build")}
+    relay = launch(
+        RELAY_CONFIG=written(tmp_path, hooks),
+        HOOK_SECRET="CANARY-hook-secret",
+        DATA_WORLD_TOKEN=None,
+        WORKERS="2",
+    )
+    message = (
+        f"Dataset Relay {VERSION} is ready. Hooks: nightly, build. Providers: apify, data.world (without a token)."
+    )
+    assert startup_lines(relay) == [{"severity": "INFO", "message": message}]
+
+
+def test_startup_without_hooks_logs_none(relay: Relay) -> None:
+    (line,) = startup_lines(relay)
+    assert line["message"] == f"Dataset Relay {VERSION} is ready. Hooks: none. Providers: apify, data.world."
+
+
+def test_startup_log_level_warning_omits_startup_message(launch: Launch) -> None:
+    assert startup_lines(launch(LOG_LEVEL="WARNING")) == []
+
+
+def test_startup_with_only_the_deployed_files_knows_its_version(relay: Relay, tmp_path: Path) -> None:
+    for path in DEPLOYED:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, tmp_path / path)
+    with (tmp_path / "log").open("wb") as log:
+        function = Function(relay.cloud.settings(), cwd=tmp_path, log=log).wait_until_up()
+    try:
+        page = relay.session.get(function.url, headers={"Accept": "text/html"}, timeout=60)
+    finally:
+        function.stop()
+    assert f"Version {VERSION}" in page.text
+    assert f"Dataset Relay {VERSION} is ready." in (tmp_path / "log").read_text()
 
 
 @pytest.mark.parametrize("name", ["THREADS", "WORKERS"])
