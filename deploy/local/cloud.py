@@ -135,13 +135,15 @@ class Function:
 
 
 def stop_event() -> threading.Event:
-    """Return an event that Ctrl-C and SIGTERM set, instead of raising an exception.
+    """Return an event that Ctrl-C, SIGTERM, and a closed terminal set, instead of raising an exception.
 
     An exception during the start of a process would leave the process behind.
     """
     stop = threading.Event()
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signal_number, lambda *_: stop.set())
+    for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # `nohup` starts a process that ignores the end of its terminal.
+        if signal_number != signal.SIGHUP or signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            signal.signal(signal_number, lambda *_: stop.set())
     return stop
 
 
@@ -151,10 +153,3 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def is_free_port(port: int) -> bool:
-    """Return True if no process listens on `port` of the loopback interface."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        return probe.connect_ex(("127.0.0.1", port)) != 0

@@ -10,10 +10,13 @@ from flask import Flask, Response
 
 from deploy.local.provider import LocalProvider, RejectedError, json_body, now
 
+#: The account of a token that can edit the datasets of every owner, as a member of several organizations can.
+ANY_OWNER = "*"
+
 
 @dataclass(kw_only=True)
 class DataWorld(LocalProvider):
-    """A local data.world with the datasets API. The accounts in `tokens` are the owners of datasets."""
+    """A local data.world with the datasets API. The accounts in `tokens` are owners of datasets, or ANY_OWNER."""
 
     prefix: str = "/v0"
     datasets: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -75,7 +78,7 @@ class DataWorld(LocalProvider):
         dataset = self.datasets.get(f"{owner}/{name}")
         if dataset is None:
             raise RejectedError(404, "not_found", "Dataset not found")
-        if owner != account:
+        if account not in (owner, ANY_OWNER):
             raise RejectedError(403, "forbidden", "You are not allowed to edit this dataset")
         return dataset
 

@@ -1,9 +1,9 @@
-"""`make demo`: three events, of which one is a GitHub webhook, and the records that they change."""
+"""`make demo`: five events, the records that they change, and the responses to a mistake and to a failing provider."""
 
 import json
-import os
 import sys
 import tempfile
+import textwrap
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from flask import Response
 
-from deploy.local.cloud import APIFY_USER, DATA_WORLD_OWNER, Cloud, Function, stop_event
+from deploy.local.cloud import APIFY_USER, DATA_WORLD_OWNER, ROOT, Cloud, Function, stop_event
 from deploy.local.provider import LocalProvider
+from deploy.local.run import RECIPE
 from deploy.local.signing import authentication, signed_headers
+from deploy.local.terminal import accept_all_characters, format_json, paint, readable, width, wrap
 
-RECIPE = "deploy/recipes/github-workflow.yaml"
-_WIDTH = 100
-_COLORS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "cyan": "36"}
+# The width of the labels on the left, in columns.
+_LABEL = 12
+_HIDDEN = "Authorization: Bearer ••••"
 
 
 @dataclass(frozen=True)
@@ -28,19 +31,20 @@ class Scene:
     title: str
     path: str
     event: dict[str, Any]
-    #: The headers that authenticate the event, and the same headers without secrets.
+    #: The headers that authenticate the event, and the lines that show these headers without a secret.
     credentials: dict[str, str]
-    printed_headers: dict[str, str]
-    #: The fields that the record must have at the end.
-    update: dict[str, Any]
+    printed_headers: list[str]
     provider: LocalProvider
     token: str
-    read_back: str
-
-    @property
-    def body(self) -> bytes:
-        """The request body."""
-        return _body(self.event)
+    #: The path of the record at the provider.
+    record: str
+    #: The fields that the event changes in the record.
+    update: dict[str, Any]
+    status: int = 200
+    #: The number of requests that the provider rejects before it works again.
+    failures: int = 0
+    #: The configuration that maps the event.
+    hook: str | None = None
 
 
 class DemoError(Exception):
@@ -48,7 +52,8 @@ class DemoError(Exception):
 
 
 def main() -> int:
-    """Run the demo, and return 0 if all records have changed."""
+    """Run the demo, and return 0 if every event has its expected effect."""
+    accept_all_characters()
     stop = stop_event()
     cloud = Cloud().start()
     with tempfile.TemporaryDirectory() as folder:
@@ -73,25 +78,22 @@ def main() -> int:
             function.stop()
             cloud.stop()
         _print_log(log.read_text())
-    print(f"\n{paint('green', '✓')} All records have changed. The demo took {time.monotonic() - started:.1f} s.")
-    print("  Next: `make run` keeps everything running for you to try, and `make test` runs all tests.")
+    print(
+        f"\n{paint('green', '✓')} Four updates have changed their records. The mistake has changed nothing.\n"
+        f"  The demo took {time.monotonic() - started:.1f} s. Next:\n"
+        f"  {paint('bold', 'make run')}   keeps everything running\n"
+        f"  {paint('bold', 'make test')}  runs all tests"
+    )
     return 0
-
-
-def paint(color: str, text: str) -> str:
-    """Return `text` in color, if the standard output is a terminal that allows color (https://no-color.org)."""
-    is_allowed = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
-    return f"\x1b[{_COLORS[color]}m{text}\x1b[0m" if is_allowed else text
 
 
 def _introduce(cloud: Cloud, function: Function, seconds: float) -> None:
     print(f"\n{paint('bold', 'Dataset Relay')} on this machine, started in {seconds:.1f} s:\n")
     for name, address in (
+        ("the function", function.url),
         ("Apify", cloud.apify.base_url),
         ("data.world", cloud.data_world.base_url),
         ("Secret Manager", f"{cloud.secret_manager.address} (gRPC)"),
-        ("the function", function.url),
-        ("its hooks", RECIPE),
     ):
         print(f"  {name:<16}{paint('cyan', address)}")
 
@@ -100,7 +102,7 @@ def _body(event: dict[str, Any]) -> bytes:
     return json.dumps(event, ensure_ascii=False).encode()
 
 
-def workflow() -> dict[str, Any]:
+def _workflow() -> dict[str, Any]:
     """Return GitHub's payload for a workflow run, shortened to the fields that the recipe uses."""
     return {
         "action": "completed",
@@ -121,6 +123,20 @@ def workflow() -> dict[str, Any]:
 def _scenes(cloud: Cloud) -> list[Scene]:
     dataset_id = cloud.apify.add(APIFY_USER, "products-staging")
     products = cloud.data_world.add(f"{DATA_WORLD_OWNER}/products")
+    apify: dict[str, Any] = {
+        "provider": cloud.apify,
+        "token": cloud.apify_token,
+        "record": f"/datasets/{dataset_id}",
+    }
+    data_world: dict[str, Any] = {
+        "provider": cloud.data_world,
+        "token": cloud.data_world_token,
+        "record": f"/datasets/{products}",
+    }
+    bearer: dict[str, Any] = {
+        "credentials": {"Authorization": f"Bearer {cloud.relay_secret}"},
+        "printed_headers": [_HIDDEN],
+    }
     renamed = {"name": "products-2026-11-22", "generalAccess": "ANYONE_WITH_NAME_CAN_READ"}
     scraped = {"provider": "apify", "dataset": f"{APIFY_USER}~products-staging", "update": renamed}
     signature = signed_headers(cloud.relay_secret, "demo-1", _body(scraped))
@@ -132,120 +148,160 @@ def _scenes(cloud: Cloud) -> list[Scene]:
             {
                 "name": "products.csv",
                 "labels": ["clean data"],
-                "source": {"url": "https://example.com/exports/products.csv"},
+                "source": {"url": "https://example.com/products.csv"},
             }
         ],
     }
-    signed, _ = authentication("github", cloud.github_secret, _body(workflow()))
+    mistaken = {"titel": "Products, daily", "tags": ["products", "x"]}
+    retitled = {"title": "Products, daily"}
+    signed, _ = authentication("github", cloud.github_secret, _body(_workflow()))
     github = {"X-GitHub-Event": "workflow_run", "X-GitHub-Delivery": "72d3162e-cc78-11e3-81ab", **signed}
     return [
         Scene(
             "A scraper has finished. Its dataset on Apify gets a name and becomes public. The event is signed.",
             "/",
             scraped,
-            credentials=signature,
-            printed_headers=signature,
+            signature,
+            _header_lines(signature),
             update=renamed,
-            provider=cloud.apify,
-            token=cloud.apify_token,
-            read_back=f"/datasets/{dataset_id}",
+            **apify,
         ),
         Scene(
-            "A model run has finished. The record on data.world gets a new summary and a file. The event has a secret.",
+            "A model run has finished. The record on data.world gets a summary, tags, a license, and a file. The event "
+            "carries a secret.",
             "/",
             {"id": "run-4711", "provider": "data.world", "dataset": products, "update": described},
-            credentials={"Authorization": f"Bearer {cloud.relay_secret}"},
-            printed_headers={"Authorization": "Bearer ••••"},
             update=described,
-            provider=cloud.data_world,
-            token=cloud.data_world_token,
-            read_back=f"/datasets/{products}",
+            **bearer,
+            **data_world,
         ),
         Scene(
-            "A GitHub workflow has finished. A hook turns the payload of GitHub into an update.",
+            "A GitHub workflow has finished. A hook maps the payload of GitHub to an update.",
             "/hooks/github-workflow",
-            workflow(),
-            credentials=github,
-            printed_headers=github,
+            _workflow(),
+            github,
+            _header_lines(github),
             update={
                 "summary": "Built by [Build #214](https://github.com/acme/products/actions/runs/19520441207)\n"
                 "on 2026-11-22, from commit 9c1d3be\nof acme/products.\n"
             },
-            provider=cloud.data_world,
-            token=cloud.data_world_token,
-            read_back=f"/datasets/{products}",
+            hook=(ROOT / RECIPE).read_text().partition("\nhooks:\n")[2],
+            **data_world,
+        ),
+        Scene(
+            "An event has two mistakes. The response names both, and data.world receives nothing.",
+            "/",
+            {"provider": "data.world", "dataset": products, "update": mistaken},
+            update={},
+            status=422,
+            **bearer,
+            **data_world,
+        ),
+        Scene(
+            "data.world fails twice. The function waits, tries again, and succeeds before its deadline.",
+            "/",
+            {"id": "run-4712", "provider": "data.world", "dataset": products, "update": retitled},
+            update=retitled,
+            failures=2,
+            **bearer,
+            **data_world,
         ),
     ]
 
 
+def _header_lines(headers: dict[str, str]) -> list[str]:
+    return [f"{name}: {value}" for name, value in headers.items()]
+
+
 def _play(number: int, scene: Scene, function: Function) -> None:
-    url = f"{function.url}{scene.path}"
-    print(f"\n{paint('bold', f'{number}  {scene.title}')}")
-    _print_part(
-        "sent", f"POST {url}", *(f"{name}: {value}" for name, value in scene.printed_headers.items()), scene.event
-    )
+    """Send the event of a scene, and print the event, its mapping, the calls, the response, and the changed record.
+
+    Raises:
+        DemoError: The event doesn't have its expected effect.
+    """
+    title = textwrap.fill(scene.title, width(), initial_indent=f"{number}  ", subsequent_indent="   ")
+    print("\n" + "\n".join(paint("bold", line) for line in title.splitlines()))
+    _print_part("event", f"POST {function.url}{scene.path}", *scene.printed_headers, *_json_lines(scene.event))
+    if scene.hook:
+        _print_part("relay.yaml", "hooks:", *scene.hook.splitlines())
+    before = _read_record(scene)
+    failing = _fail(scene)
     calls_before = len(scene.provider.calls)
     started = time.monotonic()
     headers = {"Content-Type": "application/json", **scene.credentials}
-    response = requests.post(url, data=scene.body, headers=headers, timeout=15)
-    elapsed = (time.monotonic() - started) * 1000
-    if len(scene.provider.calls) == calls_before:
-        raise DemoError(f"The provider has received no call. The response was {response.status_code}: {response.text}")
-    call = scene.provider.calls[-1]
-    if call.headers.get("authorization") != f"Bearer {scene.token}":
+    response = requests.post(f"{function.url}{scene.path}", data=_body(scene.event), headers=headers, timeout=15)
+    elapsed = time.monotonic() - started
+    calls = list(scene.provider.calls)[calls_before:]
+    if any(call.headers.get("authorization") != f"Bearer {scene.token}" for call in calls):
         raise DemoError("The provider has not received the token that is in Secret Manager.")
-    token = "Authorization: Bearer •••• (the token in Secret Manager)"
-    _print_part("received", f"{call.method} {call.path}", token, call.json)
-    status = f"{response.status_code} {HTTPStatus(response.status_code).phrase}, {elapsed:.0f} ms"
-    delivery = f"Relay-Delivery: {response.headers['Relay-Delivery']}"
-    _print_part("response", paint("green" if response.ok else "red", status), delivery, response.json())
-    if not response.ok:
-        raise DemoError(f"The response was {response.status_code}.")
-    _check_record(scene)
+    for position, call in enumerate(calls):
+        status = 503 if position < scene.failures else response.status_code
+        _print_part("" if position else "call", f"{call.method} {call.path}: {_status(status)}")
+    _print_part("response", f"{_status(response.status_code)}, after {elapsed * 1000:.0f} ms")
+    if scene.hook or not response.ok:
+        _print_part("", *_json_lines(response.json()))
+    if (response.status_code, len(failing)) != (scene.status, 0):
+        raise DemoError(f"The response was {response.status_code}: {response.text}")
+    after = _read_record(scene)
+    different = [key for key, value in scene.update.items() if after.get(key) != value]
+    if different or (not scene.update and after != before):
+        raise DemoError(f"The record isn't as expected: {', '.join(different)}.")
+    _print_difference(before, after, scene.record)
 
 
-def _check_record(scene: Scene) -> None:
-    """Read the record from the provider, and compare the record with the update.
-
-    Raises:
-        DemoError: A field of the record differs.
-    """
-    url = scene.provider.base_url + scene.read_back
-    record = requests.get(url, headers={"Authorization": f"Bearer {scene.token}"}, timeout=15).json()
-    record = record.get("data", record)
-    different = [key for key, value in scene.update.items() if record.get(key) != value]
-    if different:
-        raise DemoError(f"The record differs from the update: {', '.join(different)}.")
-    _print_part("record", f"{paint('green', '✓')} has the values of the update (GET {scene.read_back})")
+def _fail(scene: Scene) -> list[Response]:
+    """Make the provider reject the next requests for the record. Return the responses that it hasn't sent yet."""
+    failing = [Response("{}", 503, mimetype="application/json") for _ in range(scene.failures)]
+    scene.provider.instead = {scene.record: lambda: failing.pop() if failing else None}
+    return failing
 
 
-def _print_part(label: str, *lines: object) -> None:
+def _read_record(scene: Scene) -> dict[str, Any]:
+    """Return the record of a scene from its provider, without the secret that Apify puts into each record."""
+    url = scene.provider.base_url + scene.record
+    response = requests.get(url, headers={"Authorization": f"Bearer {scene.token}"}, timeout=15).json()
+    record: dict[str, Any] = response.get("data", response)
+    record.pop("urlSigningSecretKey", None)
+    return record
+
+
+def _print_difference(before: dict[str, Any], after: dict[str, Any], path: str) -> None:
+    """Print the fields that differ between two states of a record."""
+    if before == after:
+        _print_part("record", f"unchanged (GET {path})")
+        return
+    _print_part("record", f"GET {path}, before (-) and after (+)")
+    for key in dict.fromkeys([*before, *after]):
+        if before.get(key) != after.get(key):
+            for sign, color, record in (("-", "red", before), ("+", "green", after)):
+                if key in record:
+                    field = f'"{key}": {format_json(record[key], width() - _LABEL - len(f"{sign} {key}:   "))}'
+                    _print_part("", *(f"{sign} {line}" for line in field.splitlines()), color=color)
+
+
+def _status(status: int) -> str:
+    return paint("green" if status < 400 else "red", f"{status} {HTTPStatus(status).phrase}")
+
+
+def _json_lines(value: Any) -> list[str]:
+    return format_json(value, width() - _LABEL).splitlines()
+
+
+def _print_part(label: str, *lines: str, color: str | None = None) -> None:
+    """Print lines to the right of a label. A line that is colored already must fit on the terminal."""
     for line in lines:
-        text = line if isinstance(line, str) else format_json(line)
-        for text_line in text.splitlines():
-            print(f"   {paint('cyan', f'{label:<12}')}{text_line}")
+        parts = [line] if "\x1b" in line else wrap(line, width() - _LABEL)
+        for part in parts:
+            margin = paint("cyan", f" {label:<{_LABEL - 1}}") if label else " " * _LABEL
+            print(margin + (paint(color, part) if color else part))
             label = ""
 
 
-def format_json(value: Any, indent: str = "") -> str:
-    """Return `value` as JSON, with a line for each element that fits on a line."""
-    text = json.dumps(value, ensure_ascii=False)
-    if len(indent + text) <= _WIDTH or not value or not isinstance(value, dict | list):
-        return text
-    inner = indent + "  "
-    if isinstance(value, dict):
-        parts = [f"{json.dumps(key)}: {format_json(member, inner)}" for key, member in value.items()]
-    else:
-        parts = [format_json(element, inner) for element in value]
-    opening, closing = "{}" if isinstance(value, dict) else "[]"
-    return f"{opening}\n{inner}" + f",\n{inner}".join(parts) + f"\n{indent}{closing}"
-
-
 def _print_log(text: str) -> None:
-    print(f"\n{paint('bold', 'The log of the function, with a line per request:')}")
+    print(f"\n{paint('bold', 'The log of the function, for people:')}")
     for line in text.splitlines():
         if '"delivery"' in line and "/health" not in line:
-            print(f"   {paint('dim', line)}")
+            print(readable(line))
 
 
 if __name__ == "__main__":

@@ -1,87 +1,255 @@
 """`make run`: the function, both providers, and Secret Manager until Ctrl-C, with commands to paste."""
 
+import errno
 import json
 import os
+import select
+import shlex
+import socket
+import subprocess
 import sys
+import threading
+import time
+from contextlib import suppress
+from typing import IO
 
-from deploy.local.cloud import APIFY_USER, DATA_WORLD_OWNER, Cloud, Function, is_free_port, stop_event
-from deploy.local.demo import RECIPE, paint, workflow
-from deploy.local.signing import authentication
+from deploy.local.cloud import APIFY_USER, DATA_WORLD_OWNER, PROJECT, Cloud, Function, free_port, stop_event
+from deploy.local.hook_requests import HookRequest, LocalHooks, invent_variables, load
+from deploy.local.terminal import accept_all_characters, paint, readable, width, wrap
+from handlers.hooks import Config, ConfigError
+from schemas.event import Update
 
-_PORT = 8080
+#: The hooks without RELAY_CONFIG.
+RECIPE = "deploy/recipes/github-workflow.yaml"
+_DEFAULT_PORT = 8080
+
+
+class PortError(Exception):
+    """PORT isn't usable. The message names the reason and the remedy."""
+
+
+class Log:
+    """The function's log on its way from a pipe to the standard output. The lines wait until `show`.
+
+    On a terminal, each line has a form for people. Otherwise, each line stays as it is. The event `stop` is set if
+    nothing can read the lines any more.
+    """
+
+    def __init__(self, pipe: IO[bytes], stop: threading.Event) -> None:
+        self._pipe, self._stop = pipe, stop
+        self._is_for_people = sys.stdout.isatty()
+        self._held: list[bytes] | None = []
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def show(self) -> None:
+        """Write the lines so far, and each further line at once."""
+        with self._lock:
+            held, self._held = self._held or [], None
+            for line in held:
+                self._write(line)
+
+    def finish(self) -> None:
+        """Write the remaining lines. The function must have ended."""
+        self.show()
+        self._thread.join(5)
+
+    def is_unreadable(self) -> bool:
+        """Return True if the terminal is closed, or if the program that reads the standard output has ended.
+
+        SIGHUP isn't enough: only the first process of a terminal gets the signal, and make doesn't pass it on.
+        """
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        has_ended = any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
+        return has_ended or sys.stdout.isatty() is not self._is_for_people
+
+    def _run(self) -> None:
+        for line in self._pipe:
+            with self._lock:
+                if self._held is None:
+                    self._write(line)
+                else:
+                    self._held.append(line)
+
+    def _write(self, line: bytes) -> None:
+        if self._is_for_people:
+            text = readable(line.decode("utf-8", "replace").rstrip("\r\n"), clock=time.strftime("%H:%M:%S "))
+            line = f"{text}\n".encode(sys.stdout.encoding, "backslashreplace")
+        try:
+            # A thread that waits in a method of `sys.stdout` would hold a lock, without which the process can't end.
+            while line:
+                line = line[os.write(sys.stdout.fileno(), line) :]
+        except OSError:
+            self._stop.set()
 
 
 def main() -> int:
-    """Run until Ctrl-C, or until the function ends."""
-    port_setting = os.environ.get("PORT", "")
-    if port_setting and not port_setting.isdigit():
-        print("PORT must be a number.", file=sys.stderr)
-        return 1
-    port = int(port_setting or _PORT)
+    """Run until Ctrl-C, SIGTERM, or a closed terminal, or until the function ends."""
+    accept_all_characters()
     stop = stop_event()
+    path = os.environ.get("RELAY_CONFIG") or RECIPE
+    try:
+        port = choose_port(os.environ.get("PORT", ""))
+        variables = invent_variables(load(path, None), os.environ)
+        environ = {**os.environ, **variables, "GOOGLE_CLOUD_PROJECT": PROJECT}
+        config = load(path, environ)
+    except (PortError, ConfigError) as error:
+        print(f"{paint('red', 'Not started:')} {error}", file=sys.stderr)
+        return 1
     cloud = Cloud().start()
-    dataset_id = cloud.apify.add(APIFY_USER, "products")
-    cloud.data_world.add(f"{DATA_WORLD_OWNER}/products")
-    config = os.environ.get("RELAY_CONFIG") or RECIPE
-    settings = {**cloud.settings(), "RELAY_CONFIG": config}
-    function = Function(settings, port=port if is_free_port(port) else None, environ=os.environ)
+    try:
+        settings = {**cloud.settings(), "RELAY_CONFIG": path}
+        hooks = LocalHooks(config, {**environ, **settings}, variables, cloud)
+        hooks.create_datasets()
+        return _serve(cloud, config, hooks, Function(settings, port=port, log=subprocess.PIPE, environ=environ), stop)
+    finally:
+        cloud.stop()
+
+
+def _serve(cloud: Cloud, config: Config, hooks: LocalHooks, function: Function, stop: threading.Event) -> int:
+    """Print the introduction and the log until `stop` is set, or until the function ends. Return the exit status."""
+    assert function.process.stdout is not None
+    log = Log(function.process.stdout, stop)
     try:
         function.wait_until_up(stop=stop)
-        print(introduction(cloud, function.url, dataset_id, config), flush=True)
-        while not stop.wait(0.2) and function.process.poll() is None:
-            pass
-        return 0 if stop.is_set() else 1
+        if not stop.is_set():
+            print(introduction(cloud, function.url, config, hooks.requests(function.url)), flush=True)
+        log.show()
+        while not (stop.wait(0.2) or log.is_unreadable()):
+            if function.process.poll() is not None:
+                raise RuntimeError(f"The function ended with exit code {function.process.returncode}.")
+        return 0
     except RuntimeError as error:
-        print(f"{paint('red', 'Not started:')} {error}", file=sys.stderr)
+        log.finish()
+        print(f"{paint('red', 'Stopped:')} {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
         return 1
     finally:
         function.stop()
-        cloud.stop()
+        log.finish()
+        if sys.stdout.isatty():
+            # The terminal may be closed.
+            with suppress(OSError):
+                os.write(sys.stdout.fileno(), b"\nEverything has stopped.\n")
+
+
+def choose_port(setting: str) -> int:
+    """Return the port in `setting`, the value of PORT, or by default 8080 or another free port.
+
+    Raises:
+        PortError: The setting isn't the number of a port, or the function can't listen on the port.
+    """
+    text = setting.strip()
+    if not text:
+        return _DEFAULT_PORT if _listen_error(_DEFAULT_PORT) is None else free_port()
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65_535):
+        raise PortError("PORT must be a whole number from 1 to 65535, such as PORT=8081.")
+    port = int(text)
+    match _listen_error(port):
+        case None:
+            return port
+        case errno.EADDRINUSE:
+            raise PortError(
+                f"Another program listens on port {port}. Stop the program, or choose another port: PORT={free_port()}."
+            )
+        case error:
+            raise PortError(
+                f"The function can't listen on port {port}: {os.strerror(error)}. Choose a port above 1023."
+            )
+
+
+def _listen_error(port: int) -> int | None:
+    """Return the error number of an attempt to listen on `port` of the loopback interface, or None for a free port."""
+    with socket.socket() as probe:
+        # On macOS, a second program can listen if the first program listens on all interfaces.
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            return errno.EADDRINUSE
+    with socket.socket() as probe:
+        # The server also sets this option, because the connections of an earlier server remain for a while.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            return error.errno
+    return None
+
+
+def introduction(cloud: Cloud, url: str, config: Config, requests: list[HookRequest]) -> str:
+    """Return the text that `make run` prints before the log: the addresses, and commands to paste."""
+    addresses = [
+        ("the function", url),
+        ("Apify", cloud.apify.base_url),
+        ("data.world", cloud.data_world.base_url),
+        ("Secret Manager", f"{cloud.secret_manager.address} (gRPC)"),
+    ]
+    parts = [
+        f"\n{paint('bold', 'Dataset Relay')} on this machine:\n",
+        *(f"  {name:<16}{paint('cyan', address)}" for name, address in addresses),
+        "",
+        "Paste a command into another terminal. The invented secrets are valid only until",
+        "you stop the function.",
+        "",
+        *_native_commands(cloud, url, config),
+        paint("bold", f"Hooks of {config.positions.file}") + ("" if requests else ": none") + "\n",
+        *(line for request in requests for line in _describe(request)),
+        "Ctrl-C stops everything. The log of the function follows.\n",
+    ]
+    return "\n".join(parts)
+
+
+def _describe(request: HookRequest) -> list[str]:
+    hook = request.hook
+    lines = [
+        f"  POST {paint('cyan', f'/hooks/{hook.name}')}, sender: {hook.sender.name}",
+        *wrap(f"  {request.effect}", width()),
+        *wrap(f"  Secret: {request.secrets}", width()),
+    ]
+    if request.valid_until:
+        end = time.strftime("%H:%M", time.localtime(request.valid_until))
+        lines.append(f"  The signature contains the time, and is valid until {end}.")
+    lines += wrap(f"  {request.obstacle}", width()) if request.obstacle else [f"  {request.command}"]
+    return [*lines, ""]
+
+
+def _native_commands(cloud: Cloud, url: str, config: Config) -> list[str]:
+    """Return the commands that send native events and read the records, each with its title."""
+    apify_user = cloud.apify.tokens.get(cloud.apify_token, APIFY_USER)
+    dataset_id = cloud.apify.add(apify_user, "products-of-make-run")
+    reference = f"{DATA_WORLD_OWNER}/products"
+    if reference not in cloud.data_world.datasets:
+        cloud.data_world.add(reference)
+    title = {"title": "Products, daily"}
+    events = [
+        ("Update a dataset on Apify", "apify", dataset_id, {"generalAccess": "ANYONE_WITH_ID_CAN_READ"}, ""),
+        ("Update a dataset on data.world", "data.world", reference, title, ""),
+        ("Preview the request, without sending it", "data.world", reference, title, "/?dry_run=true"),
+        ("Make a typing error", "data.world", reference, {"titel": "Products, daily"}, ""),
+    ]
+    lines = []
+    for name, provider, dataset, update, path in events:
+        if not config.allows(Update(provider, dataset, update)):
+            lines += [paint("bold", name), f"  No command: events.allow doesn't contain {provider}:{dataset}.\n"]
+            continue
+        event = json.dumps({"provider": provider, "dataset": dataset, "update": update})
+        options = f"-i -H 'Content-Type: application/json' -d '{event}' {shlex.quote(url + path)}"
+        lines += [paint("bold", name), f"  {_curl(options, cloud.relay_secret)}\n"]
+    return [
+        *lines,
+        paint("bold", "Read the records back"),
+        f"  {_curl(f'-s {cloud.apify.base_url}/datasets/{dataset_id}', cloud.apify_token)}",
+        f"  {_curl(f'-s {cloud.data_world.base_url}/datasets/{reference}', cloud.data_world_token)}\n",
+    ]
 
 
 def _curl(options: str, secret: str) -> str:
     """Return a curl command whose `Authorization` header isn't an argument, since `ps` shows arguments to all users.
 
-    `echo` is a part of every shell, and so has no arguments that `ps` shows.
+    `echo` is a part of every shell, and so isn't a process.
     """
     return f"echo 'Authorization: Bearer {secret}' | curl -w '\\n' -H @- {options}"
-
-
-def _hook_command(cloud: Cloud, url: str) -> str:
-    """Return a command that sends a request as GitHub does, with the signature of its payload."""
-    payload = json.dumps(workflow())
-    signature, _ = authentication("github", cloud.github_secret, payload.encode())
-    headers = {"Content-Type": "application/json", "X-GitHub-Event": "workflow_run", **signature}
-    options = " ".join(f"-H '{name}: {value}'" for name, value in headers.items())
-    return f"curl -w '\\n' -i {options} -d '{payload}' {url}/hooks/github-workflow"
-
-
-def introduction(cloud: Cloud, url: str, dataset_id: str, config: str) -> str:
-    """Return the text that `make run` prints: the address of the function, and commands to paste."""
-    event = _curl("-i -H 'Content-Type: application/json'", cloud.relay_secret)
-    apify = '{"provider": "apify", "dataset": "%s", "update": {"generalAccess": "ANYONE_WITH_ID_CAN_READ"}}'
-    data_world = '{"provider": "data.world", "dataset": "acme/products", "update": {"title": "Products, daily"}}'
-    wrong = '{"provider": "data.world", "dataset": "acme/products", "update": {"titel": "Products, daily"}}'
-    steps = [
-        ("Update a dataset on Apify", f"{event} -d '{apify % dataset_id}' {url}"),
-        ("Update a dataset on data.world", f"{event} -d '{data_world}' {url}"),
-        ("Preview the request, without sending it", f"{event} -d '{data_world}' '{url}/?dry_run=true'"),
-        ("Make a typing error", f"{event} -d '{wrong}' {url}"),
-        *([("Send a GitHub webhook to a hook", _hook_command(cloud, url))] if config == RECIPE else []),
-        (
-            "Read the records back",
-            _curl(f"-s {cloud.apify.base_url}/datasets/{dataset_id}", cloud.apify_token),
-        ),
-        ("", _curl(f"-s {cloud.data_world.base_url}/datasets/acme/products", cloud.data_world_token)),
-    ]
-    lines = [
-        f"\n{paint('bold', 'Running')} at {paint('cyan', url)}, with the hooks of {config}.",
-        "The secrets below are valid only until you stop the function.\n",
-    ]
-    for title, command in steps:
-        lines.append((f"{paint('bold', title)}\n" if title else "") + f"  {command}\n")
-    lines.append("Ctrl-C stops everything. The log of the function follows.\n")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

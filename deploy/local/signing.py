@@ -14,10 +14,12 @@ from urllib.parse import quote
 def signed_headers(secret: str, message_id: str, body: bytes, *, at: float | None = None) -> dict[str, str]:
     """Return the three headers of Standard Webhooks for `body`.
 
-    `secret` is `whsec_` followed by base64. `at` is the time of the signature in seconds since 1970, by default now.
+    `secret` is `whsec_` followed by base64, or any other text, whose bytes are the key. `at` is the time of the
+    signature in seconds since 1970, by default now.
     """
     timestamp = _timestamp(at)
-    key = base64.b64decode(secret.removeprefix("whsec_"))
+    encoded = secret.removeprefix("whsec_").rstrip("=")
+    key = secret.encode() if encoded == secret else base64.b64decode(encoded + "=" * (-len(encoded) % 4))
     signature = base64.b64encode(_sign(key, f"{message_id}.{timestamp}.".encode() + body)).decode()
     return {"webhook-id": message_id, "webhook-timestamp": timestamp, "webhook-signature": f"v1,{signature}"}
 
