@@ -140,10 +140,15 @@ def stop_event() -> threading.Event:
     An exception during the start of a process would leave the process behind.
     """
     stop = threading.Event()
+
+    def handle(*_: object) -> None:
+        # The signal can interrupt `stop.wait()` in this thread while it holds the lock that `stop.set()` needs.
+        threading.Thread(target=stop.set, daemon=True).start()
+
     for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # `nohup` starts a process that ignores the end of its terminal.
         if signal_number != signal.SIGHUP or signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-            signal.signal(signal_number, lambda *_: stop.set())
+            signal.signal(signal_number, handle)
     return stop
 
 

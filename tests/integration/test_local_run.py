@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import select
 import shutil
 import signal
 import socket
@@ -318,6 +319,8 @@ class Terminal:
 
     def _read(self) -> bool:
         assert self._descriptor is not None
+        # Without a limit, a command that hangs would stop all tests.
+        assert select.select([self._descriptor], [], [], 120)[0], self.output
         try:
             part = os.read(self._descriptor, 65536)
         except OSError:
