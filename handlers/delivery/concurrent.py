@@ -14,7 +14,7 @@ from schemas.problem import BusyError
 # suffice for the calls.
 _MAX_WAIT_SECONDS = 2.0
 _MAX_WAIT_SHARE = 0.25
-# The time without a released slot after which the providers probably hang, in seconds.
+# A provider without enough free slots probably hangs after this time without a taken or released slot, in seconds.
 _STALL_SECONDS = 0.5
 
 
@@ -79,7 +79,7 @@ class Bulkheads:
             self._serve_waiting()
 
     def _take(self, slots: Mapping[str, int]) -> bool:
-        """Take `slots` if all of them are free. The lock must be held."""
+        """Take `slots` if all of them are free. The caller must hold the lock."""
         if any(self._free[provider] < count for provider, count in slots.items()):
             return False
         for provider, count in slots.items():
@@ -88,7 +88,7 @@ class Bulkheads:
         return True
 
     def _is_stalled(self, slots: Mapping[str, int]) -> bool:
-        """Return True if a provider without enough slots probably hangs. The lock must be held."""
+        """Return True if a provider without enough slots probably hangs. The caller must hold the lock."""
         now = self._clock()
         return any(
             self._free[provider] < count and now - self._changed[provider] > _STALL_SECONDS
@@ -96,7 +96,7 @@ class Bulkheads:
         )
 
     def _serve_waiting(self) -> None:
-        """Give slots to the events whose turn it is. The lock must be held."""
+        """Give slots to the events whose turn it is. The caller must hold the lock."""
         short: set[str] = set()
         for waiter in list(self._waiting):
             if short.isdisjoint(waiter.slots) and self._take(waiter.slots):

@@ -37,7 +37,8 @@ class Merges:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._locks: WeakValueDictionary[str, _MergeLock] = WeakValueDictionary()
+        # Each lock exists as long as an update uses the lock.
+        self._locks: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
 
     @contextmanager
     def one_at_a_time(self, dataset: str, deadline: Deadline) -> Iterator[None]:
@@ -47,20 +48,13 @@ class Merges:
             DeadlineExceededError: The deadline passed first.
         """
         with self._lock:
-            merge = self._locks.setdefault(dataset, _MergeLock())
-        if not merge.lock.acquire(timeout=deadline.remaining()):
+            lock = self._locks.setdefault(dataset, threading.Lock())
+        if not lock.acquire(timeout=deadline.remaining()):
             raise DeadlineExceededError("The deadline passed while another update changed the dataset.")
         try:
             yield
         finally:
-            merge.lock.release()
-
-
-class _MergeLock:
-    """A lock that a WeakValueDictionary can hold."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
+            lock.release()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +67,7 @@ class DeliveryContext:
     client: HTTPClient
     #: The bound on the retries of all events, by provider.
     retry_budgets: Mapping[str, RetryBudget]
-    merges: "Merges"
+    merges: Merges
 
     @classmethod
     def create(cls, settings: Settings, providers: Mapping[str, Provider], secrets: SecretStore) -> "DeliveryContext":
@@ -151,7 +145,7 @@ class Delivery:
 
     def _preview(self) -> None:
         self._fetch_token()
-        self.request = self._update_request()
+        self.request = self.provider.update_request(self._base_url, self.update)
 
     def _run(self) -> None:
         self.response = self._call_provider()
@@ -173,7 +167,7 @@ class Delivery:
         if isinstance(outcome, Response):
             return outcome
         if outcome.status == 404 and self._may_have_succeeded:
-            return self._confirm_rename(self.tokens[-1], outcome.error.problem)
+            return self._confirm_rename(outcome.error.problem)
         raise outcome.error
 
     def _call_with_fresh_token(self, request: Request) -> Response | Failure:
@@ -191,9 +185,6 @@ class Delivery:
                 "dataset, and store a new token if necessary."
             )
         return outcome
-
-    def _update_request(self) -> Request:
-        return self.provider.update_request(self._base_url, self.update)
 
     @property
     def _base_url(self) -> str:
@@ -230,7 +221,8 @@ class Delivery:
             outcome = self._attempt(request, token, is_repeatable=is_repeatable)
             remaining = self._deadline.remaining()
             if isinstance(outcome, Response):
-                if request.body is not None:  # A provider that can only be read doesn't work.
+                # The success of a read doesn't show that the provider carries out updates.
+                if request.body is not None:
                     budget.add_success()
                 return outcome
             failure = outcome
@@ -274,7 +266,7 @@ class Delivery:
             relay_error, response, is_token_refused=self.provider.refuses_token(response.status, response.body)
         )
 
-    def _confirm_rename(self, token: Secret, problem: Problem) -> Response:
+    def _confirm_rename(self, problem: Problem) -> Response:
         """Return the renamed dataset, if an earlier attempt with an unknown outcome has renamed the dataset.
 
         Raises:
@@ -283,7 +275,7 @@ class Delivery:
         attempts, upstream_status = self.attempts, self.upstream_status
         request = self.provider.confirmation_request(self._base_url, self.update)
         if request:
-            outcome = self._call(request, token)
+            outcome = self._call(request, self.tokens[-1])
             # The log counts the attempts of the update, without the attempts of the confirmation request.
             self.attempts = attempts
             if isinstance(outcome, Response) and self.provider.confirms(self.update, outcome.body):

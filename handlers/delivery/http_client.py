@@ -387,11 +387,9 @@ class _Connection:
         The arrival is either the end of the connection, or a response without a request. libcurl makes the same
         check, but only after the connection has been idle for a second.
         """
-        return time.monotonic() - self.idle_since <= _MAX_IDLE_SECONDS and not self._has_input()
-
-    def _has_input(self) -> bool:
-        """Return True if the connection has ended, or if unread bytes have arrived on it."""
-        return wait_for_read(self._curl.getinfo(pycurl.ACTIVESOCKET), timeout=0)
+        return time.monotonic() - self.idle_since <= _MAX_IDLE_SECONDS and not wait_for_read(
+            self._curl.getinfo(pycurl.ACTIVESOCKET), timeout=0
+        )
 
     def send(self, request: requests.PreparedRequest, body: "_Body", deadline: Deadline) -> requests.Response:
         """Send `request`, and return the response, with its body in `body`."""

@@ -178,7 +178,7 @@ class RetryBudget:
             return True
 
     def _is_outage(self) -> bool:
-        """Return True during an outage. The lock must be held."""
+        """Return True during an outage. The caller must hold the lock."""
         if self._first_failure is None:
             return False
         now = self._clock()

@@ -106,9 +106,7 @@ class SecretStore:
             SecretUnusableError: The secret is missing, denied, empty, or damaged.
         """
         ((_, secret),) = self.iter_secrets([reference], deadline)
-        if isinstance(secret, Secret):
-            return secret
-        raise secret
+        return _require(secret)
 
     def refresh(self, reference: SecretReference, refused: Secret, deadline: Deadline) -> Secret:
         """Return the current secret, after a provider refused a cached secret.
@@ -123,7 +121,7 @@ class SecretStore:
         """
         with self._lock:
             if known := self._known(reference, refused):
-                return _require_secret(reference, known)
+                return _require(_secret_or_error(reference, known))
             earlier_fetch = None if reference in self._scheduled else self._fetches.get(reference)
         if earlier_fetch:
             # The fetch started before the refusal and may have read the refused secret just before its rotation. Only
@@ -133,7 +131,7 @@ class SecretStore:
                 return secret
         with self._lock:
             if known := self._known(reference, refused):
-                return _require_secret(reference, known)
+                return _require(_secret_or_error(reference, known))
             fetch = self._fetches.get(reference) or self._start_refresh(reference)
         return self._wait_for(reference, fetch, deadline)
 
@@ -174,19 +172,19 @@ class SecretStore:
             return self._join_or_start_fetch(reference)
 
     def _cached_secret(self, reference: SecretReference) -> Secret | None:
-        """Return the cached secret, current or expired. The lock must be held."""
+        """Return the cached secret, current or expired. The caller must hold the lock."""
         cached = self._cache.get(reference)
         return cached.result if cached and isinstance(cached.result, Secret) else None
 
     def _known(self, reference: SecretReference, refused: Secret) -> Secret | FetchError | None:
-        """Return the cached result if it isn't the refused secret, or None. The lock must be held."""
+        """Return the cached result if it isn't the refused secret, or None. The caller must hold the lock."""
         cached = self._cache.get(reference)
         if cached is None or (isinstance(cached.result, FetchError) and self._clock() >= cached.expires_at):
             return None
         return None if isinstance(cached.result, Secret) and cached.result.text == refused.text else cached.result
 
     def _start_refresh(self, reference: SecretReference) -> Future[Secret | FetchError]:
-        """Return a new fetch, which starts at the earliest a second after the last one. The lock must be held."""
+        """Return a new fetch, which starts at least a second after the last fetch. The caller must hold the lock."""
         now = self._clock()
         starts_at = max(now, self._refreshed.get(reference, -math.inf) + REFRESH_SECONDS)
         self._refreshed[reference] = starts_at
@@ -210,10 +208,10 @@ class SecretStore:
             result = fetch.result(min(FETCH_WAIT_SECONDS, deadline.remaining() / 2))
         except TimeoutError:
             result = _TIMEOUT
-        return _require_secret(reference, result)
+        return _require(_secret_or_error(reference, result))
 
     def _join_or_start_fetch(self, reference: SecretReference, *, delay: float = 0.0) -> Future[Secret | FetchError]:
-        """Return the fetch in progress, or a new fetch after `delay` seconds. The lock must be held."""
+        """Return the fetch in progress, or a new fetch after `delay` seconds. The caller must hold the lock."""
         if reference in self._fetches:
             return self._fetches[reference]
         fetch: Future[Secret | FetchError] = Future()
@@ -253,7 +251,7 @@ class SecretStore:
             return FetchError("is unavailable. The function's log has the reason.")
 
     def _update_cache(self, reference: SecretReference, result: Secret | FetchError) -> None:
-        """Store the result of a fetch. The lock must be held."""
+        """Store the result of a fetch. The caller must hold the lock."""
         if isinstance(result, Secret):
             self._cache[reference] = _CachedSecret(result, self._clock() + self._ttl)
         elif not result.is_transient:
@@ -306,8 +304,7 @@ def _secret_or_error(reference: SecretReference, result: Secret | FetchError) ->
     return kind(f"{reference.label} {result}")
 
 
-def _require_secret(reference: SecretReference, result: Secret | FetchError) -> Secret:
-    secret = _secret_or_error(reference, result)
+def _require(secret: Secret | SecretError) -> Secret:
     if isinstance(secret, Secret):
         return secret
     raise secret
