@@ -9,7 +9,6 @@ import argparse
 import io
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,7 +26,7 @@ from handlers.providers.base import Provider
 from handlers.redaction import Masked, Redactor, mask
 from handlers.senders import Sender, hidden_headers
 from handlers.senders.delivery_id import delivery_id
-from schemas.base import closest
+from schemas.base import CONTROL_CHARACTER, HEADER_NAME, closest
 from schemas.event import Update
 from schemas.problem import InvalidEventError, InvalidJSONError
 from schemas.settings import Settings, SettingsError
@@ -41,9 +40,6 @@ _SAMPLE_HEADERS = "headers.json"
 # The column of the keys of a test in the usual layout of the file.
 _TEST_COLUMN = 4
 
-# The name of a header is a token (RFC 9110, 5.6.2), and gunicorn allows no control character but the tab in its value.
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 # The headers that a request can have only once.
 _SINGLE_HEADERS = ("content-length", "content-type", "host")
 
@@ -183,7 +179,8 @@ def _parse_headers(options: Sequence[str]) -> tuple[dict[str, str], list[str]]:
         name, colon, value = option.partition(":")
         # The arguments of the command are bytes, and a server decodes the bytes of a header as Latin-1.
         value = os.fsencode(value).decode("latin-1").strip(" \t")
-        if not colon or not _HEADER_NAME.fullmatch(name) or _CONTROL_CHARACTER.search(value):
+        is_header = HEADER_NAME.fullmatch(name.replace("_", "-")) and not CONTROL_CHARACTER.search(value)
+        if not colon or not is_header:
             raise _CommandError("--header must have the form 'Name: value'.")
         if "_" in name:
             notes.append(f"the server ignores the header {name}, because its name contains an underscore.")

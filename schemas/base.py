@@ -27,6 +27,12 @@ MAX_ERRORS = 100
 #: The beginning of the message about an unknown field.
 UNKNOWN_FIELD = "Unknown field"
 
+#: The name of a header that reaches the function: a token (RFC 9110, 5.6.2) without an underscore, because gunicorn
+#: drops a header whose name contains one.
+HEADER_NAME = re.compile(r"[!#$%&'*+.^`|~0-9A-Za-z-]+")
+#: A character that gunicorn rejects in the value of a header: a control character other than the tab.
+CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
 _MAX_HINT_LENGTH = 64
 _MIN_PREFIX_LENGTH = 3
 # The last step of a path.
@@ -93,9 +99,7 @@ class StrictSchema(Schema):
         known = self.fields
         unknown = islice((name for name in value if name not in known), MAX_ERRORS + 1)
         # Quote a key that equals marshmallow's own key for errors of the whole object.
-        return {
-            quoted(name) if name == SCHEMA else name: [_unknown_field_message(name, list(known))] for name in unknown
-        }
+        return {quoted(name) if name == SCHEMA else name: [unknown_field_message(name, known)] for name in unknown}
 
 
 class UpdateSchema(StrictSchema):
@@ -112,7 +116,8 @@ def _messages(error: ValidationError) -> dict[str, Any]:
     return messages
 
 
-def _unknown_field_message(name: str, known: list[str]) -> str:
+def unknown_field_message(name: str, known: Collection[str]) -> str:
+    """Return the message about a field that isn't one of the `known` fields."""
     hint = closest(name, known)
     remedy = f"did you mean {hint}?" if hint else f"the known fields are: {', '.join(known)}."
     return f"{UNKNOWN_FIELD}; {remedy}"
@@ -154,6 +159,11 @@ def path_step(key: object) -> str:
         return text
     match = _VALUE_IN_KEY.search(text)
     return quoted(f"{text[: match.end()]}…" if match else text)
+
+
+def join_path(path: str, key: object) -> str:
+    """Return the path of a member or an item of the value at `path`. The path of the whole document is ""."""
+    return f"{path}.{path_step(key)}" if path else path_step(key)
 
 
 def line_of(lines: Mapping[str, int], path: str) -> int:

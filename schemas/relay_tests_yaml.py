@@ -22,18 +22,12 @@
 The schemas declare the shape of the file. `handlers.hooks.tests` checks the rest: hooks, payloads, and credentials.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from marshmallow import ValidationError, fields, validate
 
-from schemas.base import StrictSchema, closest, matches
-
-# The name of a header is a token (RFC 9110, 5.6.2). gunicorn drops a header whose name contains an underscore, and
-# allows no control character but the tab in a value.
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^`|~0-9A-Za-z-]+")
-_CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+from schemas.base import CONTROL_CHARACTER, HEADER_NAME, StrictSchema, matches, unknown_field_message
 
 #: The expectation of a test whose hook ignores the event.
 IGNORED = "ignored"
@@ -87,9 +81,7 @@ class Expectation(fields.Field[Any]):
                 return ExpectedUpdatesSchema().load(value)
             for name in value:
                 if name not in keys:
-                    hint = closest(name, keys)
-                    remedy = f"did you mean {hint}?" if hint else f"the known fields are: {', '.join(keys)}."
-                    raise ValidationError({name: [f"Unknown field; {remedy}"]})
+                    raise ValidationError({name: [unknown_field_message(name, keys)]})
         raise ValidationError(f"Must be {IGNORED}, an object with updates, or an object with error.")
 
 
@@ -101,11 +93,11 @@ def _check_headers(headers: Mapping[str, object]) -> None:
     """
     errors: dict[str, list[str]] = {}
     for name, value in headers.items():
-        if not _HEADER_NAME.fullmatch(name):
+        if not HEADER_NAME.fullmatch(name):
             errors[name] = ["Must be the name of a header. The server ignores a name that contains an underscore."]
         elif not isinstance(value, str):
             errors[name] = ["Not a valid string."]
-        elif _CONTROL_CHARACTER.search(value):
+        elif CONTROL_CHARACTER.search(value):
             errors[name] = ["Must be a text of one line."]
     if errors:
         raise ValidationError(errors)

@@ -22,7 +22,7 @@ from typing import Any
 
 from marshmallow import fields, validate
 
-from schemas.base import StrictSchema, matches, one_of
+from schemas.base import HEADER_NAME, StrictSchema, matches, one_of
 
 #: The hash functions and the encodings of a custom sender's signature.
 HASHES = ("sha256", "sha1", "sha512")
@@ -63,8 +63,7 @@ class CustomSenderSchema(StrictSchema):
 
     header = fields.String(
         required=True,
-        # RFC 9110, 5.6.2. gunicorn drops a header whose name contains an underscore.
-        validate=matches(r"[!#$%&'*+.^`|~0-9A-Za-z-]+", "Must be the name of a header, without '_'."),
+        validate=matches(HEADER_NAME.pattern, "Must be the name of a header, without '_'."),
         metadata={"description": "The name of the header with the signature of the body, or with the secret itself."},
     )
     hmac = fields.String(validate=one_of(HASHES), metadata={"description": "The hash function of the signature."})

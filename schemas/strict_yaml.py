@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from schemas.base import path_step
+from schemas.base import join_path
 from schemas.problem import Errors
 from schemas.strict_json import JSON, MAX_DEPTH, quoted
 from schemas.yaml_hints import hint_for
@@ -89,7 +89,7 @@ class _Converter:
         elif isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG}map":
             return self._mapping(node, path, depth)
         elif isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":
-            return [self.convert(item, _join(path, index), depth + 1) for index, item in enumerate(node.value)]
+            return [self.convert(item, join_path(path, index), depth + 1) for index, item in enumerate(node.value)]
         else:
             self._add_error(path, f"Unsupported tag {quoted(node.tag)}; remove the tag", node)
         return None
@@ -99,17 +99,17 @@ class _Converter:
         for key_node, value_node in node.value:
             key = self._scalar(key_node, path) if isinstance(key_node, yaml.ScalarNode) else None
             if isinstance(key, str):
-                self.lines[_join(path, key)] = key_node.start_mark.line + 1
+                self.lines[join_path(path, key)] = key_node.start_mark.line + 1
                 if key in value:
-                    self._add_error(_join(path, key), "Duplicate key", key_node)
-                value[key] = self.convert(value_node, _join(path, key), depth + 1)
+                    self._add_error(join_path(path, key), "Duplicate key", key_node)
+                value[key] = self.convert(value_node, join_path(path, key), depth + 1)
                 if _ONE_BRACE.match(key) and value_node.value == "":
                     self._add_error(path, "A template begins with {{, and must be in quotes", key_node)
             elif isinstance(key_node, yaml.MappingNode):
                 self._add_error(path, "A value that begins with {{ must be in quotes", key_node)
             else:
                 # The key of a list or an object has no path.
-                key_path = _join(path, key_node.value) if isinstance(key_node, yaml.ScalarNode) else path
+                key_path = join_path(path, key_node.value) if isinstance(key_node, yaml.ScalarNode) else path
                 self._add_error(key_path, "A key is not a string; put the key in quotes", key_node)
         return value
 
@@ -132,10 +132,6 @@ class _Converter:
     def _add_error(self, path: str, message: str, node: yaml.Node) -> None:
         self.errors.setdefault(path, []).append(f"{message}.")
         self.lines[path] = node.start_mark.line + 1
-
-
-def _join(path: str, key: object) -> str:
-    return f"{path}.{path_step(key)}" if path else path_step(key)
 
 
 def _join_surrogates(text: str) -> str:

@@ -16,7 +16,7 @@ from schemas.secret_reference import SecretReference
 from schemas.settings import Settings, provider_variable
 from schemas.strict_json import JSON
 
-# `path_step` quotes a name that contains a dot.
+# `join_path` quotes a name that contains a dot.
 _HOOK_PATH = re.compile(r'hooks\.(?P<name>"(?:[^"\\]|\\.)*"|[^.]+)(?:\.(?P<rest>.*))?', re.DOTALL)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from marshmallow import Schema, fields
 
-from schemas.base import path_step
+from schemas.base import join_path
 from schemas.event import EventSchema
 from schemas.relay_yaml import HookSchema, HookUpdateSchema, RelayYamlSchema
 from schemas.strict_json import JSON
@@ -31,7 +31,7 @@ def _iter_hints(
         return
     parts = _parts(schema, value, schemas)
     for name, member in value.items():
-        member_path = f"{path}.{path_step(name)}" if path else path_step(name)
+        member_path = join_path(path, name)
         if name not in schema.fields:
             owner = next((owner for owner, (part, _) in parts.items() if owner in value and name in part.fields), None)
             if isinstance(schema, RelayYamlSchema) and _is_hook(member):
@@ -53,7 +53,7 @@ def _iter_hook_hints(
     schema: Schema, hooks: dict[str, JSON], path: str, schemas: Mapping[str, EventSchema]
 ) -> Iterator[tuple[str, str]]:
     for name, hook in hooks.items():
-        hook_path = f"{path}.{path_step(name)}"
+        hook_path = join_path(path, name)
         if name in (*HookSchema().fields, *HookUpdateSchema().fields) and not isinstance(hook, dict | None):
             yield hook_path, f"This is not a hook, but a key of a hook. {_MORE_INDENTATION}"
         yield from _iter_hints(schema, hook, hook_path, schemas)

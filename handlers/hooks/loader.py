@@ -18,7 +18,7 @@ from handlers.hooks.templates.limits import as_text
 from handlers.hooks.templates.sandbox import TemplateMistakeError
 from handlers.hooks.templates.template import Template, compile_condition
 from handlers.hooks.templates.tree import Tree, compile_tree, literal_value, template_paths
-from schemas.base import UNKNOWN_FIELD, flatten, one_of, path_step
+from schemas.base import UNKNOWN_FIELD, flatten, join_path, one_of
 from schemas.event import EventSchema
 from schemas.problem import Errors
 from schemas.relay_yaml import CustomSenderSchema, RelayYamlSchema
@@ -127,7 +127,7 @@ class _Reader:
 
         `messages` has the messages of RelayYamlSchema about the key and about the value of the hook.
         """
-        path = f"hooks.{path_step(name)}"
+        path = join_path("hooks", name)
         self._add(path, {"": [f"The hook's name: {message}" for message in messages.get("key", ())]})
         self._add(path, flatten({SCHEMA: messages.get("value", {})}))
         hook = _object(raw)

@@ -27,7 +27,7 @@ from handlers.hooks.templates.template import (
     is_template,
 )
 from handlers.redaction import has_url_credential
-from schemas.base import MAX_ERRORS, path_step
+from schemas.base import MAX_ERRORS, join_path
 from schemas.problem import Errors
 from schemas.strict_json import JSON, dump_text
 
@@ -37,7 +37,7 @@ _HEADER = re.compile(r"headers(?:\.|\[['\"])([\w-]+)")
 _LIKE_A_TEMPLATE = re.compile(r"(?:\A\W*|\{\s*)(?:event|headers)[.\[]\w*")
 # An expression in a template.
 _EXPRESSION = re.compile(r"\{\{.*?\}\}", re.DOTALL)
-# A step of a path. `path_step` quotes a key with special characters.
+# A step of a path. `join_path` quotes a key with special characters.
 _STEP = re.compile(r'"(?:[^"\\]|\\.)*"|[^.]+')
 
 
@@ -80,11 +80,8 @@ def compile_tree(value: JSON, path: str, max_length: int, errors: Errors, names:
     """
     if isinstance(value, dict):
         for key in filter(is_template, value):
-            errors.setdefault(f"{path}.{path_step(key)}", []).append("A key can't be a template.")
-        return {
-            key: compile_tree(item, f"{path}.{path_step(key)}", max_length, errors, names)
-            for key, item in value.items()
-        }
+            errors.setdefault(join_path(path, key), []).append("A key can't be a template.")
+        return {key: compile_tree(item, join_path(path, key), max_length, errors, names) for key, item in value.items()}
     if isinstance(value, list):
         return [
             _compile_loop(item, f"{path}.{position}", max_length, errors, names)
@@ -323,7 +320,7 @@ def _leaves(tree: Tree, path: str) -> Iterator[tuple[str, Tree]]:
     """Yield the values of a tree that are neither objects nor lists, with their paths."""
     if isinstance(tree, dict | list):
         for key, item in tree.items() if isinstance(tree, dict) else enumerate(tree):
-            yield from _leaves(item, f"{path}.{path_step(key)}")
+            yield from _leaves(item, join_path(path, key))
     elif isinstance(tree, Loop):
         for leaf in filter(None, (tree.items, tree.condition)):
             yield f"{path}{leaf.path.removeprefix(tree.path)}", leaf
