@@ -20,6 +20,7 @@ from handlers.app import Relay
 from handlers.delivery.delivery import DeliveryContext
 from handlers.hooks import Config, ConfigError, loader
 from handlers.providers import PROVIDERS
+from handlers.providers.base import event_schemas, token_patterns
 from handlers.secret_store.store import SecretStore, create_fetchers
 from handlers.senders import SENDERS, custom_sender, hidden_headers
 from schemas.secret_reference import ReferenceParser
@@ -39,8 +40,7 @@ def load_configuration(environ: Mapping[str, str], *, check_only: bool = False) 
         SettingsError: A setting is invalid.
         ConfigError: relay.yaml is invalid.
     """
-    token_patterns = [provider.token_pattern for provider in PROVIDERS.values() if provider.token_pattern]
-    references = ReferenceParser(None if check_only else environ, token_patterns)
+    references = ReferenceParser(None if check_only else environ, token_patterns(PROVIDERS))
     settings, warnings = read_settings(
         environ,
         {name: provider.base_url for name, provider in PROVIDERS.items()},
@@ -53,7 +53,7 @@ def load_configuration(environ: Mapping[str, str], *, check_only: bool = False) 
         _FOLDER,
         senders=SENDERS,
         custom_sender=custom_sender,
-        schemas={name: provider.event_schema for name, provider in PROVIDERS.items()},
+        schemas=event_schemas(PROVIDERS),
         references=references,
         max_template_length=settings.max_body_bytes,
     )

@@ -31,7 +31,7 @@ from handlers.inbound.response import (
 )
 from handlers.inbound.timeouts import ConnectionWatchdog
 from handlers.logs import LOGGER
-from handlers.redaction import mask
+from handlers.providers.base import event_schemas, mask_updates
 from handlers.senders.authenticate import authenticate
 from handlers.senders.delivery_id import delivery_id, standard_id
 from handlers.senders.shared_secrets import SignedRequest
@@ -66,7 +66,7 @@ class Relay:
         self._config = config
         self._context = context
         self._settings = context.settings
-        self._schemas = {name: provider.event_schema for name, provider in context.providers.items()}
+        self._schemas = event_schemas(context.providers)
         self._watchdog = ConnectionWatchdog(self._settings.deadline_seconds)
         self._large_bodies = threading.BoundedSemaphore(_MAX_LARGE_BODIES)
         self._bulkheads = Bulkheads(context.providers, self._settings.provider_concurrency, self._settings.threads)
@@ -219,7 +219,7 @@ class Relay:
         self, updates: Sequence[Update], deadline: Deadline, log: RequestLog, *, dry_run: bool
     ) -> list[Delivery]:
         """Carry out the updates of an event, or preview them in a dry run, and return the redacted deliveries."""
-        masked = mask((self._context.providers[update.provider].update_schema, update.body) for update in updates)
+        masked = mask_updates(updates, self._context.providers)
         deliveries = [Delivery(update, deadline, self._context) for update in updates]
         if dry_run:
             preview_all(deliveries, self._settings.provider_concurrency)

@@ -22,8 +22,8 @@ from handlers.hooks.loader import DEFAULT_PATH
 from handlers.hooks.templates.limits import Budget
 from handlers.hooks.tests import HookTest, HookTestsError, Outcome, accept, read_tests, run_test, unknown_hook
 from handlers.inbound.request import decode_headers
-from handlers.providers.base import Provider
-from handlers.redaction import Masked, Redactor, mask
+from handlers.providers.base import Provider, event_schemas, mask_updates
+from handlers.redaction import Masked, Redactor
 from handlers.senders import Sender, hidden_headers
 from handlers.senders.delivery_id import delivery_id
 from schemas.base import CONTROL_CHARACTER, HEADER_NAME, closest
@@ -125,11 +125,11 @@ def _try_hook(
         headers = {**sample_headers, **headers}
     else:
         payload = _read_payload(options.payload)
-    schemas = {name: provider.event_schema for name, provider in providers.items()}
+    schemas = event_schemas(providers)
     try:
         result = hooks.evaluate(hook, headers, payload, schemas, _budget(settings), _print_note)
         updates = () if isinstance(result, hooks.Ignored) else result
-        masked = mask((providers[update.provider].update_schema, update.body) for update in updates)
+        masked = mask_updates(updates, providers)
     except InvalidEventError as error:
         errors = error.problem.errors or {}
         lines = [f"  {path}: {message}" for path, messages in errors.items() for message in messages]

@@ -27,6 +27,7 @@ from handlers.deadline import Deadline
 from handlers.hooks import Config, Hook, loader
 from handlers.hooks.templates.limits import Budget
 from handlers.providers import PROVIDERS
+from handlers.providers.base import event_schemas, token_patterns
 from handlers.senders import SENDERS, Sender, custom_sender
 from handlers.senders.shared_secrets import Authorization
 from handlers.senders.signatures import STANDARD_WEBHOOKS, TOLERANCE_SECONDS, BodySignature
@@ -39,7 +40,7 @@ _SAMPLES = ROOT / "deploy/samples"
 #: The sender whose sample stands for a sender without a sample, such as a sender that the file itself declares.
 _GENERIC_SENDER = "token"
 _MAX_BYTES = 1_048_576
-_SCHEMAS = {name: provider.event_schema for name, provider in PROVIDERS.items()}
+_SCHEMAS = event_schemas(PROVIDERS)
 
 
 def load(path: str, environ: Mapping[str, str] | None) -> Config:
@@ -48,14 +49,13 @@ def load(path: str, environ: Mapping[str, str] | None) -> Config:
     Raises:
         ConfigError: The file is unreadable, or has mistakes.
     """
-    patterns = [provider.token_pattern for provider in PROVIDERS.values() if provider.token_pattern]
     return loader.load(
         path,
         ROOT,
         senders=SENDERS,
         custom_sender=custom_sender,
         schemas=_SCHEMAS,
-        references=ReferenceParser(environ, patterns),
+        references=ReferenceParser(environ, token_patterns(PROVIDERS)),
         max_template_length=_MAX_BYTES,
     )
 

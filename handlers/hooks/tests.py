@@ -13,7 +13,7 @@ from marshmallow import ValidationError
 from handlers.hooks.config import Hook
 from handlers.hooks.mapping import Ignored, evaluate
 from handlers.hooks.templates.limits import Budget
-from handlers.providers.base import Provider
+from handlers.providers.base import Provider, event_schemas, mask_updates
 from handlers.redaction import MARK, Redactor, mask
 from schemas import strict_yaml, yaml_text
 from schemas.base import closest, flatten, line_of
@@ -127,12 +127,12 @@ def read_tests(
 
 def run_test(test: HookTest, providers: Mapping[str, Provider], budget: Budget) -> Outcome:
     """Return the actual result of a test, without credentials."""
-    schemas = {name: provider.event_schema for name, provider in providers.items()}
+    schemas = event_schemas(providers)
     try:
         updates = evaluate(test.hook, test.headers, test.payload, schemas, budget)
         if isinstance(updates, Ignored):
             return _outcome(IGNORED, test.expected, (updates.reason,))
-        masked = mask((providers[update.provider].update_schema, update.body) for update in updates)
+        masked = mask_updates(updates, providers)
     except InvalidEventError as error:
         errors = error.problem.errors or {}
         paths: list[JSON] = [*errors]

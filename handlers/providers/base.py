@@ -1,13 +1,13 @@
 """Calls to a provider as values: the request for an update, the response, and the error in a response."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from marshmallow import Schema, fields
 
-from handlers.redaction import MARK
+from handlers.redaction import MARK, Masked, mask
 from schemas.event import EventSchema, Update
 from schemas.problem import (
     InvalidJSONError,
@@ -179,6 +179,25 @@ def response_error(provider: Provider, response: Response) -> RelayError | None:
 
 def _retry_after_header(response: Response) -> dict[str, str]:
     return {"Retry-After": str(response.retry_after)} if response.retry_after else {}
+
+
+def event_schemas(providers: Mapping[str, Provider]) -> dict[str, EventSchema]:
+    """Return the schema of each provider's events."""
+    return {name: provider.event_schema for name, provider in providers.items()}
+
+
+def token_patterns(providers: Mapping[str, Provider]) -> list[str]:
+    """Return the regular expressions that match the beginnings of the providers' tokens."""
+    return [provider.token_pattern for provider in providers.values() if provider.token_pattern]
+
+
+def mask_updates(updates: Iterable[Update], providers: Mapping[str, Provider]) -> Masked:
+    """Return the bodies of an event's updates without the credentials, and the credentials.
+
+    Raises:
+        InvalidEventError: The updates have more than MAX_CREDENTIALS credentials.
+    """
+    return mask((providers[update.provider].update_schema, update.body) for update in updates)
 
 
 def text_at(body: JSON, *path: str) -> str | None:

@@ -9,12 +9,12 @@ import yaml
 from handlers.hooks.config import Config
 from handlers.hooks.loader import load
 from handlers.providers import PROVIDERS
+from handlers.providers.base import event_schemas, token_patterns
 from handlers.senders import SENDERS, custom_sender
 from schemas.secret_reference import ReferenceParser
 
 #: The schema of each provider's events.
-SCHEMAS = {name: provider.event_schema for name, provider in PROVIDERS.items()}
-TOKEN_PATTERNS = [provider.token_pattern for provider in PROVIDERS.values() if provider.token_pattern]
+SCHEMAS = event_schemas(PROVIDERS)
 
 
 def load_file(
@@ -27,7 +27,7 @@ def load_file(
         senders=SENDERS,
         custom_sender=custom_sender,
         schemas=SCHEMAS,
-        references=ReferenceParser(environ, TOKEN_PATTERNS),
+        references=ReferenceParser(environ, token_patterns(PROVIDERS)),
         max_template_length=max_template_length,
     )
 

@@ -9,8 +9,8 @@ from handlers.delivery.delivery import Delivery, DeliveryContext
 from handlers.inbound import response as inbound_response
 from handlers.inbound.response import empty_response, hook_status, json_response, result_items
 from handlers.providers import PROVIDERS
-from handlers.providers.base import MAX_TEXT_LENGTH, Request, Response, read_response, response_error
-from handlers.redaction import MARK, mask
+from handlers.providers.base import MAX_TEXT_LENGTH, Request, Response, mask_updates, read_response, response_error
+from handlers.redaction import MARK
 from handlers.secret_store.store import Secret
 from schemas.event import Update
 from schemas.problem import BusyError, RelayError, UpstreamDeniedError, UpstreamRateLimitedError
@@ -49,7 +49,7 @@ def create(provider: str = "apify", body: Any = None, *, token: str | None = TOK
 
 def redact(deliveries: list[Delivery], deadline: Deadline) -> None:
     """Redact the deliveries of an event."""
-    masked = mask((delivery.provider.update_schema, delivery.update.body) for delivery in deliveries)
+    masked = mask_updates([delivery.update for delivery in deliveries], PROVIDERS)
     inbound_response.redact(deliveries, masked, deadline)
 
 

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from handlers.delivery.retry import response_failure
 from handlers.providers import PROVIDERS
-from handlers.providers.base import read_response, response_error
+from handlers.providers.base import event_schemas, read_response, response_error
 from schemas.event import read_event
 from schemas.problem import InvalidEventError, problem_body
 from tests.support.strategies import JSON_VALUES, VALID_EVENTS, almost_valid_events
 
-SCHEMAS = {name: provider.event_schema for name, provider in PROVIDERS.items()}
+SCHEMAS = event_schemas(PROVIDERS)
 
 
 @given(st.sampled_from(VALID_EVENTS) | almost_valid_events())
