@@ -11,6 +11,7 @@ The references to secrets stay as they are, so that the same file can be deploye
 import base64
 import hmac
 import json
+import math
 import secrets
 import shlex
 import time
@@ -28,11 +29,12 @@ from handlers.hooks import Config, Hook, loader
 from handlers.hooks.templates.limits import Budget
 from handlers.providers import PROVIDERS
 from handlers.providers.base import event_schemas, token_patterns
+from handlers.secret_store.store import SecretStore, create_fetchers
 from handlers.senders import SENDERS, Sender, custom_sender
 from handlers.senders.shared_secrets import Authorization
 from handlers.senders.signatures import STANDARD_WEBHOOKS, TOLERANCE_SECONDS, BodySignature
 from schemas.event import Update
-from schemas.problem import InvalidEventError
+from schemas.problem import InvalidEventError, SecretUnreachableError, SecretUnusableError
 from schemas.secret_reference import ReferenceParser, SecretReference
 from schemas.strict_json import parse_payload
 
@@ -40,6 +42,8 @@ _SAMPLES = ROOT / "deploy/samples"
 #: The sender whose sample stands for a sender without a sample, such as a sender that the file itself declares.
 _GENERIC_SENDER = "token"
 _MAX_BYTES = 1_048_576
+# The time limit for reading a secret, in seconds.
+_READ_SECONDS = 10.0
 _SCHEMAS = event_schemas(PROVIDERS)
 
 
@@ -111,7 +115,8 @@ class LocalHooks:
     """The hooks of `config` with the secrets in `environ` and in the Secret Manager of `cloud`, which is started."""
 
     def __init__(self, config: Config, environ: Mapping[str, str], invented: Mapping[str, str], cloud: Cloud) -> None:
-        self._config, self._environ, self._invented, self._cloud = config, environ, invented, cloud
+        self._config, self._invented, self._cloud = config, invented, cloud
+        self._secrets = SecretStore(create_fetchers(environ, cloud.secret_manager.address), ttl=math.inf)
         for reference, uses in _secret_uses(config).items():
             if reference.kind == "manager":
                 self._store(reference.name, uses)
@@ -225,21 +230,11 @@ class LocalHooks:
             versions[number - 1] = _invent(uses).encode()
 
     def _read(self, reference: SecretReference) -> str | None:
-        """Return a secret, or None if there is no secret. As in the function, a line end isn't a part of the secret."""
-        match reference.kind:
-            case "env":
-                raw: str | None = self._environ.get(reference.name)
-            case "file":
-                try:
-                    raw = Path(reference.name).read_text("utf-8-sig")
-                except (OSError, ValueError):
-                    raw = None
-            case "manager":
-                name, _, version = reference.name.rpartition("/versions/")
-                versions = self._cloud.secret_manager.secrets[name]
-                stored = versions[int(version) - 1] if version.isdigit() else versions[-1]
-                raw = stored.decode() if stored else None
-        return raw.rstrip("\r\n") if raw and raw.strip() else None
+        """Return a secret as the function reads it, or None if there is no usable secret."""
+        try:
+            return self._secrets.get(reference, Deadline.after(_READ_SECONDS)).text
+        except (SecretUnreachableError, SecretUnusableError):
+            return None
 
 
 def _sender(hook: Hook) -> Sender:
