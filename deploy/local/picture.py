@@ -9,13 +9,13 @@ import re
 import struct
 import subprocess
 import sys
-import unicodedata
 from collections.abc import Iterator
 from fcntl import ioctl
 from html import escape
 from termios import TIOCSWINSZ
 
 from deploy.local.cloud import ROOT
+from deploy.local.terminal import columns_of
 
 PATH = ROOT / "deploy/local/demo.svg"
 
@@ -98,19 +98,12 @@ def _spans(line: str, y: int) -> Iterator[str]:
             style = "".join(f" {_STYLES[code]}" for code in piece.split(";") if code in _STYLES)
             continue
         text = piece.strip()
-        start = column + _width(piece) - _width(piece.lstrip())
-        column += _width(piece)
+        start = column + columns_of(piece) - columns_of(piece.lstrip())
+        column += columns_of(piece)
         if text:
             x = _PADDING + start * _CHARACTER
-            length = _width(text) * _CHARACTER
+            length = columns_of(text) * _CHARACTER
             yield f'<text x="{x:g}" y="{y}" textLength="{length:g}" xml:space="preserve"{style}>{escape(text)}</text>'
-
-
-def _width(text: str) -> int:
-    """Return the number of columns of a text."""
-    return sum(
-        0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in text
-    )
 
 
 def _run_demo() -> str:

@@ -40,7 +40,8 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
-def _columns(text: str) -> int:
+def columns_of(text: str) -> int:
+    """Return the number of columns that a terminal needs for `text`."""
     return sum(_character_columns(each) for each in text)
 
 
@@ -55,7 +56,7 @@ def wrap(text: str, columns: int) -> list[str]:
     own_indent = len(text) - len(text.lstrip())
     indent = " " * min(own_indent + 2, columns // 2)
     lines = []
-    while _columns(text) > columns:
+    while columns_of(text) > columns:
         cut = used = 0
         while used + _character_columns(text[cut]) <= columns:
             used += _character_columns(text[cut])
@@ -71,7 +72,7 @@ def wrap(text: str, columns: int) -> list[str]:
 def format_json(value: Any, columns: int, indent: str = "") -> str:
     """Return `value` as JSON, with a line for each object or list that fits on a line."""
     text = json.dumps(value, ensure_ascii=False)
-    if _columns(indent + text) <= columns or not value or not isinstance(value, dict | list):
+    if columns_of(indent + text) <= columns or not value or not isinstance(value, dict | list):
         return text
     inner = indent + "  "
     if isinstance(value, dict):

@@ -1,27 +1,16 @@
-"""Tests of `make demo`, and of `make run` with its own hooks.
+"""Tests of `make demo`."""
 
-tests/integration/test_local_run.py has the tests of `make run` with other hooks, ports, and ends.
-"""
-
-import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import takewhile
 from pathlib import Path
 
 import pytest
 
-from deploy.local.cloud import ROOT, Cloud, free_port
-from deploy.local.run import introduction
-from handlers.hooks import Config
-from tests.support.canary import find_canary
-from tests.support.visible_arguments import SHELLS, record
+from deploy.local.cloud import ROOT
 
 
 def variables(**more: str) -> dict[str, str]:
@@ -103,52 +92,3 @@ def read_if_present(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:
         return b""  # the process has ended in the meantime
-
-
-@contextmanager
-def running_make_run(port: int) -> Iterator[list[str]]:
-    """Run `make run`, and yield the lines that it prints."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "deploy.local.run"],
-        cwd=ROOT, env=variables(PORT=str(port)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    try:
-        assert process.stdout is not None
-        lines = (line.strip() for line in process.stdout)
-        yield list(takewhile(lambda line: not line.startswith("Ctrl-C"), lines))
-        process.send_signal(signal.SIGINT)
-        process.communicate()
-        assert process.returncode == 0
-    finally:
-        process.kill()
-        process.wait()
-
-
-def run_in_shell(command: str) -> str:
-    return subprocess.run(["bash", "-c", command], capture_output=True, text=True).stdout
-
-
-def test_run_printed_commands_succeed() -> None:
-    port = free_port()
-    with running_make_run(port) as lines:
-        assert any(f"http://127.0.0.1:{port}" in line for line in lines)
-        commands = [line for line in lines if "curl " in line]
-        assert len(commands) == 7
-        responses = [run_in_shell(command) for command in commands]
-    assert [response.split()[1] for response in responses[:4]] == ["200", "200", "200", "422"]
-    assert "did you mean title?" in responses[3]
-    assert json.loads(responses[4])["data"]["generalAccess"] == "ANYONE_WITH_ID_CAN_READ"
-    assert json.loads(responses[5])["title"] == "Products, daily"
-    assert responses[6].split()[1] == "200"
-    assert '"status":200' in responses[6]
-
-
-@pytest.mark.parametrize("shell", SHELLS)
-def test_run_printed_commands_of_native_events_show_no_secret_to_ps(cloud: Cloud, shell: str) -> None:
-    text = introduction(cloud, "http://127.0.0.1:1", Config(), [])
-    commands = [line for line in text.splitlines() if "curl " in line]
-    recording = record(shell, "\n".join(commands))
-    secrets = [cloud.relay_secret] * 4 + [cloud.apify_token, cloud.data_world_token]
-    assert recording.authorizations == [f"Bearer {secret}" for secret in secrets]
-    assert len(recording.outputs) == len(commands) == 6
-    assert not [output for output in recording.outputs if find_canary(output)]

@@ -1,4 +1,4 @@
-"""Tests of `make run` with the hooks of a file: secrets, commands, addresses, the port, the log, and the end."""
+"""Tests of `make run`: hooks, secrets, commands, addresses, the port, the log, and the end."""
 
 import json
 import os
@@ -20,9 +20,10 @@ import pytest
 
 from deploy.local.cloud import PROJECT, ROOT, Cloud, free_port
 from deploy.local.hook_requests import LocalHooks, invent_variables, load
-from deploy.local.run import PortError, choose_port
+from deploy.local.run import PortError, choose_port, introduction
 from deploy.local.signing import signed_headers
 from deploy.local.terminal import printable, readable, wrap
+from handlers.hooks import Config
 from handlers.senders import SENDERS
 from tests.support.canary import find_canary, secret
 from tests.support.visible_arguments import SHELLS, record
@@ -87,12 +88,10 @@ def command(**more: str) -> dict[str, object]:
 
 
 @contextmanager
-def running(config: str, folder: Path, **more: str) -> Iterator[Run]:
-    """Run `make run` with the hooks in `config`, up to the log."""
-    path = folder / "my.yaml"
-    path.write_text(config)
+def running_with(**more: str) -> Iterator[Run]:
+    """Run `make run` with these variables, up to the log."""
     process = subprocess.Popen(
-        **command(PORT=str(free_port()), RELAY_CONFIG=str(path), **more),  # type: ignore[call-overload]
+        **command(**{"PORT": str(free_port()), **more}),  # type: ignore[call-overload]
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     try:
@@ -107,6 +106,15 @@ def running(config: str, folder: Path, **more: str) -> Iterator[Run]:
         # SIGKILL would leave the function behind.
         process.terminate()
         process.wait()
+
+
+@contextmanager
+def running(config: str, folder: Path, **more: str) -> Iterator[Run]:
+    """Run `make run` with the hooks in `config`, up to the log."""
+    path = folder / "my.yaml"
+    path.write_text(config)
+    with running_with(RELAY_CONFIG=str(path), **more) as run:
+        yield run
 
 
 def fail(**more: str) -> str:
@@ -126,6 +134,20 @@ def paste(line: str, shell: str, folder: Path) -> str:
 
 def status(response: str) -> str:
     return response.split()[1]
+
+
+def test_run_printed_commands_succeed(tmp_path: Path) -> None:
+    port = free_port()
+    with running_with(PORT=str(port)) as run:
+        assert any(f"http://127.0.0.1:{port}" in line for line in run.lines)
+        assert len(run.commands) == 7
+        responses = [paste(command, "bash", tmp_path) for command in run.commands]
+    assert [status(response) for response in responses[:4]] == NATIVE_STATUSES
+    assert "did you mean title?" in responses[3]
+    assert json.loads(responses[4])["data"]["generalAccess"] == "ANYONE_WITH_ID_CAN_READ"
+    assert json.loads(responses[5])["title"] == "Products, daily"
+    assert status(responses[6]) == "200"
+    assert '"status":200' in responses[6]
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -184,6 +206,17 @@ def test_run_hook_commands_show_no_secret_to_ps(cloud: Cloud, tmp_path: Path, sh
     lines = [f"{line} -e http://127.0.0.1:1" if " -K -" in line else line for line in filter(None, commands)]
     recording = record(shell, "\n".join(lines))
     assert len(recording.outputs) == len(SENDERS)
+    assert not [output for output in recording.outputs if find_canary(output)]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_run_printed_commands_of_native_events_show_no_secret_to_ps(cloud: Cloud, shell: str) -> None:
+    text = introduction(cloud, "http://127.0.0.1:1", Config(), [])
+    commands = [line for line in text.splitlines() if "curl " in line]
+    recording = record(shell, "\n".join(commands))
+    secrets = [cloud.relay_secret] * 4 + [cloud.apify_token, cloud.data_world_token]
+    assert recording.authorizations == [f"Bearer {secret}" for secret in secrets]
+    assert len(recording.outputs) == len(commands) == 6
     assert not [output for output in recording.outputs if find_canary(output)]
 
 
