@@ -265,6 +265,13 @@ def test_send_silent_handshake_raises_not_sent_at_deadline(create_client: Create
             client.send("apify", Request("PUT", f"https://{address}/x", {}), TOKEN, Deadline.after(0.3))
 
 
+def assert_certificates_rejected(create_client: CreateClient) -> None:
+    """Check that the environment doesn't allow the function to start, because of its certificates."""
+    with pytest.raises(SettingsError) as raised:
+        create_client("https://provider.example")
+    assert list(raised.value.errors) == ["REQUESTS_CA_BUNDLE"]
+
+
 @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
 @pytest.mark.parametrize("content", [None, "", "no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n"])
 def test_client_file_without_certificates_raises(
@@ -278,9 +285,7 @@ def test_client_file_without_certificates_raises(
     if content is not None:
         bundle.write_text(content)
     environment.setenv(variable, str(bundle))
-    with pytest.raises(SettingsError) as raised:
-        create_client("https://provider.example")
-    assert list(raised.value.errors) == ["REQUESTS_CA_BUNDLE"]
+    assert_certificates_rejected(create_client)
 
 
 @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
@@ -327,9 +332,7 @@ def test_client_directory_with_hashed_name_but_without_certificate_raises(
     if content is not None:
         target.write_text(content)
     environment.setenv(variable, str(entry.parent))
-    with pytest.raises(SettingsError) as raised:
-        create_client("https://provider.example")
-    assert list(raised.value.errors) == ["REQUESTS_CA_BUNDLE"]
+    assert_certificates_rejected(create_client)
 
 
 def test_client_directory_of_certificates_is_used(

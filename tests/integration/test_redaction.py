@@ -16,7 +16,7 @@ from handlers.redaction import MARK, MAX_CREDENTIALS
 from tests.support.canary import secret
 from tests.support.hooks import call, hook, update, written
 from tests.support.misbehaving import MisbehavingProvider, http_response, send
-from tests.support.relay import Launch, Relay, assert_problem, in_variables, unique
+from tests.support.relay import Launch, Relay, assert_problem, in_variables, lose_responses, unique
 
 HOOK_SECRET = "CANARY-hook-secret"
 
@@ -152,15 +152,7 @@ def test_rename_is_confirmed_although_a_credential_occurs_in_the_name(launch: La
         RELAY_CONFIG=written(tmp_path, {"a": hook(first, second)}), HOOK_SECRET=HOOK_SECRET, RELAY_DEADLINE_SECONDS="60"
     )
     relay.apify_dataset(old)
-    renames = iter([True])
-
-    def lose_the_first_response() -> Response | None:
-        if request.method != "PUT" or not next(renames, False):
-            return None
-        relay.cloud.apify.carry_out()
-        return Response(b"", 502)
-
-    relay.cloud.apify.instead[f"/datasets/{APIFY_USER}~{old}"] = lose_the_first_response
+    lose_responses(relay.cloud.apify, f"/datasets/{APIFY_USER}~{old}", 502)
     response = call(relay, "a", {"old": old, "new": new, "record": relay.data_world_dataset()})
     assert response.status_code == 200, response.text
     renamed = response.json()["results"][0]

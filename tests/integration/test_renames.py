@@ -4,34 +4,20 @@ import json
 from collections.abc import Callable
 
 import pytest
-from flask import Response, request
+from flask import Response
 
 from deploy.local.cloud import APIFY_USER
-from tests.support.relay import Relay, assert_problem, unique
+from tests.support.relay import Relay, assert_problem, lose_responses, unique
 
 #: The ways to lose a response: a status of a gateway, or None for a broken connection.
 LOSSES = {"500": 500, "502": 502, "503": 503, "504": 504, "reset": None}
-
-
-def lose_responses(relay: Relay, path: str, status: int | None, times: int = 1) -> None:
-    """Make the provider carry out the first updates at `path`, but return `status`, or break the connection."""
-    remaining = iter(range(times))
-
-    def lose() -> Response | None:
-        if request.method != "PUT" or next(remaining, None) is None:
-            return None
-        response = relay.cloud.apify.carry_out()
-        assert response.status_code == 200
-        return relay.cloud.apify.break_off() if status is None else Response(b"", status)
-
-    relay.cloud.apify.instead[path] = lose
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_rename_with_lost_response_is_a_success(relay: Relay, loss: str) -> None:
     old, new = unique("old"), unique("new")
     dataset = relay.apify_dataset(old)
-    lose_responses(relay, f"/datasets/{APIFY_USER}~{old}", LOSSES[loss])
+    lose_responses(relay.cloud.apify, f"/datasets/{APIFY_USER}~{old}", LOSSES[loss])
     event = {
         "provider": "apify",
         "dataset": f"{APIFY_USER}~{old}",
@@ -51,7 +37,7 @@ def test_rename_with_lost_response_is_a_success(relay: Relay, loss: str) -> None
 def test_rename_confirmation_that_fails_is_retried(relay: Relay) -> None:
     old, new = unique("old"), unique("new")
     relay.apify_dataset(old)
-    lose_responses(relay, f"/datasets/{APIFY_USER}~{old}", 500)
+    lose_responses(relay.cloud.apify, f"/datasets/{APIFY_USER}~{old}", 500)
     failures = iter([lambda: Response(b"", 503), relay.cloud.apify.break_off])
 
     def fail() -> Response | None:
@@ -111,7 +97,7 @@ def test_rename_404_of_the_first_attempt_is_not_confirmed(relay: Relay) -> None:
 def test_removal_of_a_name_with_lost_response_is_not_found(relay: Relay) -> None:
     old = unique("old")
     dataset = relay.apify_dataset(old)
-    lose_responses(relay, f"/datasets/{APIFY_USER}~{old}", 500)
+    lose_responses(relay.cloud.apify, f"/datasets/{APIFY_USER}~{old}", 500)
     response = relay.post({"provider": "apify", "dataset": f"{APIFY_USER}~{old}", "update": {"name": None}})
     assert "it may have succeeded" in assert_problem(response, 404, "upstream-rejected")["detail"]
     assert relay.cloud.apify.datasets[dataset]["name"] is None
@@ -120,7 +106,7 @@ def test_removal_of_a_name_with_lost_response_is_not_found(relay: Relay) -> None
 @pytest.mark.parametrize("loss", LOSSES)
 def test_rename_by_id_with_lost_responses_is_retried(relay: Relay, loss: str) -> None:
     dataset, new = relay.apify_dataset(unique("old")), unique("new")
-    lose_responses(relay, f"/datasets/{dataset}", LOSSES[loss], times=2)
+    lose_responses(relay.cloud.apify, f"/datasets/{dataset}", LOSSES[loss], times=2)
     response = relay.post({"provider": "apify", "dataset": dataset, "update": {"name": new}})
     assert (response.status_code, response.json()["data"]["name"]) == (200, new)
     calls = [json.loads(call.body) for call in relay.cloud.apify.seen(f"/datasets/{dataset}")]

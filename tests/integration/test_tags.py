@@ -4,9 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from flask import Response, request
+from flask import Response
 
-from tests.support.relay import Relay, assert_problem
+from tests.support.relay import Relay, assert_problem, lose_responses
 
 
 def send(relay: Relay, dataset: str, tags: Any, **more: Any) -> Any:
@@ -43,15 +43,7 @@ def test_tags_without_a_difference_are_not_written(relay: Relay, dataset: str) -
 
 
 def test_tags_lost_response_is_retried(relay: Relay, dataset: str) -> None:
-    lost = iter([True])
-
-    def lose() -> Response | None:
-        if request.method != "PATCH" or not next(lost, False):
-            return None
-        relay.cloud.data_world.carry_out()
-        return Response(b"", 502)
-
-    relay.cloud.data_world.instead[f"/datasets/{dataset}"] = lose
+    lose_responses(relay.cloud.data_world, f"/datasets/{dataset}", 502)
     assert send(relay, dataset, {"add": ["daily"]}).status_code == 200
     assert relay.cloud.data_world.datasets[dataset]["tags"] == ["curated by hand", "old", "daily"]
 

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from flask import Response, request
 
 from deploy.local.cloud import APIFY_USER, DATA_WORLD_OWNER, Cloud, Function
+from deploy.local.provider import LocalProvider
 from tests.support.canary import RECORDER, secret
 
 JSON_TYPE = "application/json"
@@ -25,6 +27,20 @@ def create_cloud() -> Cloud:
         relay_secret=secret("whsec_"),
         github_secret=secret("github-"),
     )
+
+
+def lose_responses(provider: LocalProvider, path: str, status: int | None, times: int = 1) -> None:
+    """Make `provider` carry out the first updates at `path`, but return `status`, or break the connection for None."""
+    remaining = iter(range(times))
+
+    def lose() -> Response | None:
+        if request.method not in ("PUT", "PATCH") or next(remaining, None) is None:
+            return None
+        response = provider.carry_out()
+        assert response.status_code == 200
+        return provider.break_off() if status is None else Response(b"", status)
+
+    provider.instead[path] = lose
 
 
 @dataclass
