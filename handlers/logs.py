@@ -112,9 +112,9 @@ class LineHandler(logging.Handler):
         while batch := self._take():
             lines, dropped = batch
             try:
-                _write_all(self._descriptor, b"".join(lines))
+                write_all(self._descriptor, b"".join(lines))
                 if dropped:
-                    _write_all(self._descriptor, _dropped_line(dropped))
+                    write_all(self._descriptor, _dropped_line(dropped))
             except OSError:
                 # Nothing can read the log any more, or the disk is full. The next line tries again.
                 with self._changed:
@@ -150,10 +150,13 @@ def _dropped_line(count: int) -> bytes:
     return f"{_ENCODER.encode(entry)}\n".encode()
 
 
-def _write_all(descriptor: int, content: bytes) -> None:
+def write_all(descriptor: int, content: bytes) -> None:
     """Write `content` to `descriptor`, and wait as long as necessary.
 
-    A thread that waits in a method of `sys.stdout` would hold a lock, without which the process can't end.
+    A method of `sys.stdout` would hold a lock while it waits. Python needs this lock to end the process.
+
+    Raises:
+        OSError: Nothing can read the content any more, or the disk is full.
     """
     while content:
         try:

@@ -17,6 +17,7 @@ from deploy.local.cloud import APIFY_USER, DATA_WORLD_OWNER, PROJECT, Cloud, Fun
 from deploy.local.hook_requests import HookRequest, LocalHooks, invent_variables, load
 from deploy.local.terminal import accept_all_characters, paint, readable, width, wrap
 from handlers.hooks import Config, ConfigError
+from handlers.logs import write_all
 from schemas.event import Update
 
 #: The hooks without RELAY_CONFIG.
@@ -78,9 +79,7 @@ class Log:
             text = readable(line.decode("utf-8", "replace").rstrip("\r\n"), clock=time.strftime("%H:%M:%S "))
             line = f"{text}\n".encode(sys.stdout.encoding, "backslashreplace")
         try:
-            # A thread that waits in a method of `sys.stdout` would hold a lock, without which the process can't end.
-            while line:
-                line = line[os.write(sys.stdout.fileno(), line) :]
+            write_all(sys.stdout.fileno(), line)
         except OSError:
             self._stop.set()
 

@@ -159,13 +159,13 @@ def test_flush_log_that_nothing_reads_ends_after_a_second(pipe: Pipe) -> None:
 
 def test_emit_many_lines_writes_several_at_once(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[bytes] = []
-    write_all = logs._write_all
+    write_all = logs.write_all
 
     def record(descriptor: int, content: bytes) -> None:
         written.append(content)
         write_all(descriptor, content)
 
-    monkeypatch.setattr(logs, "_write_all", record)
+    monkeypatch.setattr(logs, "write_all", record)
     pipe.write(20)
     assert len(pipe.read(lambda lines: len(lines) == 20)) == 20
     # The first write has the lines that were there when the thread started.
