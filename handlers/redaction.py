@@ -40,7 +40,7 @@ _ESCAPE_COST = 150
 _NEEDLE_COST = 50
 _PIECES_COST = 25
 _NEEDLE_SPEED = 4
-# The time for each string, key, and number besides, in nanoseconds.
+# The additional time for each string, key, and number, in nanoseconds.
 _STRING_COST = 3_000
 # In digits. Shorter base64 occurs in many texts by chance.
 _MIN_BASE64_LENGTH = 8

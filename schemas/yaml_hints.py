@@ -84,9 +84,9 @@ def _general_hint(problem: str, lines: Sequence[str], index: int) -> str:
 
 
 def _line_with_less_indentation(lines: Sequence[str], index: int) -> int:
-    """Return the number of the last line before the line `index`, if its key is further left.
+    """Return the number of the line before the line `index`, if the key of that line is further left.
 
-    Return 0 if one of the two lines does not begin with a key.
+    Empty lines don't count. Return 0 if the key isn't further left, or if one of the two lines has no key.
     """
     previous = next((number for number in range(index, 0, -1) if lines[number - 1].strip()), 0)
     key, previous_key = _KEY.match(lines[index]), _KEY.match(lines[previous - 1]) if previous else None

@@ -72,7 +72,8 @@ def _rules(field: fields.Field[Any]) -> Iterator[str]:
         yield _escape(description)
     yield from map(_rule, field.validators)
     if isinstance(field, fields.List) and (rules := list(_rules(field.inner))):
-        yield f"Each item: {' '.join(rules)}"
+        text = " ".join(rules)
+        yield f"Each item: {text[0].lower()}{text[1:]}"
     if isinstance(field, StrictList) and field.distinct:
         yield "The items are distinct."
     if secret := field.metadata.get("secret"):

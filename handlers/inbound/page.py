@@ -52,7 +52,7 @@ _HEADERS = {
 def accepts_page(request: Request) -> bool:
     """Return True if the `Accept` header names HTML (RFC 9110, 12.5.1).
 
-    The range `*/*` is not enough, because programs such as curl send it without a wish for HTML.
+    The range `*/*` is not enough, because programs that don't want HTML, such as curl, also send this range.
     """
     qualities = {media_range.partition(";")[0].lower(): quality for media_range, quality in request.accept_mimetypes}
     return qualities.get("text/html", qualities.get("text/*", 0)) > 0

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # The time limit of one attempt, in seconds. The client's own default is 60 s.
 _ATTEMPT_SECONDS = 1.0
-# The action to take, by the status. https://cloud.google.com/secret-manager/docs/troubleshooting
+# The remedy for each error status. Source: https://cloud.google.com/secret-manager/docs/troubleshooting
 _REMEDIES = {
     "FAILED_PRECONDITION": "The version is disabled or destroyed. Enable it, or add a new version.",
     "INVALID_ARGUMENT": "Correct the secret reference.",

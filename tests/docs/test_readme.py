@@ -23,7 +23,7 @@ from tests.support.project import README
 from tests.support.relay import Relay, unique
 from tests.support.visible_arguments import SHELLS, record
 
-#: The dataset in the README's events, by provider.
+#: The dataset that the README's events update, for each provider.
 DATASETS = {"apify": "WkzbQMuFYuamGv3YF", "data-world": "acme/products"}
 _WORDS_PER_MINUTE = 250
 

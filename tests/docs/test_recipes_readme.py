@@ -74,7 +74,7 @@ def test_field_table_row_states_each_rule() -> None:
 
     assert list(rows(Update(), "")) == [
         r"| `name` | string | yes | A \*name\*. Up to 25,000 characters. Must not contain '\~' or '\|'. |",
-        "| `parts` | list of objects |  | Each item: A part of an update. The items are distinct. |",
+        "| `parts` | list of objects |  | Each item: a part of an update. The items are distinct. |",
         "| `parts[].size` | string |  | Required. At least 1 character. A credential. |",
         "| `part` | object |  | A part of an update. |",
         "| `part.size` | string |  | Required. At least 1 character. A credential. |",

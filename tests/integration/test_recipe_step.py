@@ -138,7 +138,7 @@ def start(launch: Launch, **settings: str) -> Relay:
 
 
 def outcomes_of(relay: Relay, delivery: str, count: int) -> list[str]:
-    """Return the outcomes in the log lines of a delivery. Wait for `count` lines: another thread writes the log."""
+    """Return the outcome in each log line of a delivery. Wait for `count` lines, because another thread writes them."""
     outcomes: list[str] = []
     end = time.monotonic() + 30
     while len(outcomes) < count and time.monotonic() < end:

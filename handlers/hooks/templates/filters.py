@@ -53,7 +53,7 @@ _APIFY_NAME_LENGTH = 63
 _MIN_TAG_LENGTH, _MAX_TAG_LENGTH = 2, 25
 # Shorten a text before its normalization, which can turn one character into 18 characters.
 _MAX_NAME_SOURCE = 1000
-# A tag can't contain these characters, so that they separate the tags of a text.
+# A tag can't contain these characters, so these characters can separate the tags in a text.
 _TAG_SEPARATORS = re.compile(r"[,;\r\n]")
 
 

@@ -65,7 +65,7 @@ class Template:
         self._compiled = sandbox.compile_tree(tree, is_condition=is_condition)
 
     def render(self, variables: Mapping[str, JSON], budget: Budget) -> JSON:
-        """Return the result for the values of the variables: `event`, `headers`, and the loop variables.
+        """Return the result. `variables` has the values of `event`, of `headers`, and of the loop variables.
 
         Raises:
             MissingKeyError: A name is missing.
@@ -74,7 +74,7 @@ class Template:
         return self._guard(lambda: as_json(self._evaluate(variables, budget), budget))
 
     def is_true(self, variables: Mapping[str, JSON], budget: Budget) -> bool:
-        """Return the result of the condition for the values of the variables.
+        """Return the result of the condition. `variables` has the same values as in `render`.
 
         Raises:
             NotBooleanError: The result is neither true nor false, such as the text "false".

@@ -252,7 +252,7 @@ class Renderer:
 
 
 class _NoValue(str):
-    """An empty text in place of a template. Two of them differ: the templates can have different values."""
+    """An empty text in place of a template. No two instances are equal, because the values of templates can differ."""
 
     __slots__ = ()
     __eq__ = object.__eq__
