@@ -8,6 +8,8 @@ PIP_INSTALL = { $(BIN)/python -m pip --version || $(BIN)/python -m ensurepip; } 
     $(BIN)/python deploy/local/install.py
 # Silence the messages of the gRPC library about closed connections.
 export GRPC_VERBOSITY := NONE
+# Let uv trust the certificates that this machine trusts, as pip does. Some networks have a proxy with its own CA.
+export UV_SYSTEM_CERTS := true
 
 .DEFAULT_GOAL := help
 .PHONY: help demo run check test soak bench lint ruff mypy imports hooks unit lock openapi schema tables picture clean

@@ -21,6 +21,10 @@ settings.register_profile(
 )
 settings.load_profile("relay")
 
+# `make test` passes its own settings to each `make` that a test starts. A user's `make` gets none of them.
+for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
+    os.environ.pop(name, None)
+
 
 @pytest.fixture(scope="session")
 def cloud() -> Iterator[Cloud]:
