@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Deploys Dataset Relay to Cloud Run functions: from an empty project to a working function, and again after a change.
-# Whatever is there already stays as it is. `deploy.sh --help` says more. Runs under bash 3.2 (macOS) and newer.
+# Deploy Dataset Relay to Cloud Run functions: from an empty project to a working function, and again after a change.
+# The script keeps existing resources as they are. `deploy.sh --help` lists the options. The script needs bash 3.2 (as on
+# macOS) or newer.
 set -euo pipefail
-# A trace would show what is typed, and gcloud's log of its requests what is sent.
+# A trace of the shell or a request log of gcloud would show the values of secrets.
 set +x
 export CLOUDSDK_CORE_LOG_HTTP=false
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -11,17 +12,20 @@ usage() {
     cat <<'TEXT'
 deploy/gcp/deploy.sh [options] [-- flags for `gcloud run deploy`]
 
-  --project ID        the project; default: the one that gcloud is set to
-  --region REGION     default: europe-west1
-  --service NAME      the service, and what its two accounts are named after; default: dataset-relay
-  --concurrency N     requests at once per instance, and as many threads; default: 200, or what the service has
-  --set NAME=VALUE    a setting (deploy/README.md: Settings), as often as needed; what isn't named stays
-  --code-only         brings the code, and changes nothing else: for a project that Terraform has set up
-  --dry-run           prints the commands for an empty project; Google is not called
-  --help
+  --project ID        The project. Default: the current project of gcloud.
+  --region REGION     The region. Default: europe-west1.
+  --service NAME      The name of the service and the prefix of its two service accounts. Default: dataset-relay.
+  --concurrency N     The number of concurrent requests per instance, and of its threads. Default: the number of the
+                      deployed service, or 200.
+  --set NAME=VALUE    Change a setting (see Settings in deploy/README.md). Repeat the option for each setting. All
+                      other settings keep their values.
+  --code-only         Deploy only the code, in a project that Terraform has set up.
+  --dry-run           Print the commands for an empty project, without a call to Google.
+  --help              Show this help.
 
-The values of secrets are asked for, or taken from variables: VALUE_ and the secret's name in capitals, as
-VALUE_APIFY_TOKEN for apify-token. They are never shown, and never an argument of a command.
+The script asks for the value of each new secret. In place of typing a value, you can set a variable: VALUE_ and the
+name of the secret in capitals, such as VALUE_APIFY_TOKEN for apify-token. The script never shows a value, and never
+passes a value as an argument of a command.
 TEXT
 }
 
@@ -49,7 +53,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-# Values of secrets are for this shell alone, not for what it calls.
+# Keep the values of secrets out of the environment of other programs.
 for variable in $(compgen -e VALUE_ || true); do
     export -n "${variable?}"
 done
@@ -65,14 +69,14 @@ die() {
 
 for setting in ${SETTINGS[@]+"${SETTINGS[@]}"}; do
     case $setting in
-        # THREADS is --concurrency; Cloud Run refuses the others, which are its own.
-        THREADS=* | PORT=* | K_*=*) die "--set ${setting%%=*}: that isn't yours to set; for THREADS there is --concurrency." ;;
+        THREADS=*) die "--set THREADS: use --concurrency, which sets the number of threads, too." ;;
+        PORT=* | K_*=*) die "--set ${setting%%=*}: Cloud Run sets this variable itself. Remove the option." ;;
         [A-Z]*=*) ;;
-        *) die "--set needs NAME=VALUE." ;;
+        *) die "--set needs a value of the form NAME=VALUE, with a name in capitals." ;;
     esac
     case $setting in
-        # It is what separates them when they are handed over.
-        *'##'* | *'#') die "--set ${setting%%=*}: a value can't hold ##, nor end in #." ;;
+        # `gcloud run deploy` gets all settings in one argument, separated by ##.
+        *'##'* | *'#') die "--set ${setting%%=*}: the value must not contain ## or end with #." ;;
     esac
 done
 case $CONCURRENCY in
@@ -80,13 +84,15 @@ case $CONCURRENCY in
 esac
 [ -z "$CONCURRENCY" ] || [ "$CONCURRENCY" -le 1000 ] || die "--concurrency must be a number from 1 to 1000."
 
-# Google's own limits for accounts, of which there is NAME-build, too: 6 to 30 characters.
+# Google limits the name of a service account, such as NAME-build, to 6 to 30 characters.
+# https://cloud.google.com/iam/docs/service-accounts-create
 [[ $SERVICE =~ ^[a-z][a-z0-9-]{4,22}[a-z0-9]$ ]] ||
-    die "--service must be 6 to 24 small letters, digits and hyphens, with a letter first and no hyphen last."
+    die "--service must be 6 to 24 lowercase letters, digits, and hyphens. It must begin with a letter and not end with a hyphen."
 
 step() { printf '== %s\n' "$1"; }
 
-shown() {
+# print_command WORD…: print a command with the quotes that a shell needs.
+print_command() {
     local word line='+'
     for word in "$@"; do
         case $word in
@@ -97,52 +103,52 @@ shown() {
     printf '%s\n' "$line"
 }
 
-# What went wrong, in words that say what to do. $1: the role that the step needs, and on what. $2: `said`, if what
-# gcloud said was shown already.
+# explain ROLE [shown]: exit with the cause of a failed step and its remedy. ROLE is the role that the step needs, with
+# its resource. With `shown`, the output of gcloud is already on the terminal.
 explain() {
-    [ "${2:-}" = said ] || sed 's/^/    /' "$ERRORS" >&2
+    [ "${2:-}" = shown ] || sed 's/^/    /' "$ERRORS" >&2
     if grep -qiE 'not currently have an active account|reauthentication|invalid_grant' "$ERRORS"; then
-        die "gcloud is not logged in: run  gcloud auth login"
+        die "gcloud is not logged in. Run: gcloud auth login"
     elif grep -qiE 'billing (account|must be enabled|is disabled)|BILLING_DISABLED' "$ERRORS"; then
-        die "The project $PROJECT has no billing account: $BILLING_PAGE"
+        die "The project $PROJECT has no billing account. Link one: $BILLING_PAGE"
     elif grep -qiE 'permission|forbidden|403' "$ERRORS"; then
-        die "Your account may not do this (or there is no such project). Ask who owns the project for: $1"
+        die "Your account lacks a permission, or the project does not exist. Ask an owner of the project for: $1"
     fi
-    die "The step failed: what gcloud says is above. To go on from here, run this again."
+    die "The step failed. The error of gcloud is above. Correct the mistake, and run the script again."
 }
 
-# An account is known everywhere only some seconds after it was made.
-NOT_YET='[Ss]ervice account .* does not exist|concurrent policy changes'
+# A new service account is visible to all services of Google only after some seconds.
+NOT_VISIBLE_YET='[Ss]ervice account .* does not exist|concurrent policy changes'
 
-# call ROLE COMMAND…: a step that changes something.
-call() {
+# change ROLE COMMAND…: run a command that changes a resource.
+change() {
     local role=$1 tries=0
     shift
-    if $DRY_RUN; then shown "$@"; return; fi
+    if $DRY_RUN; then print_command "$@"; return; fi
     until "$@" >/dev/null 2>"$ERRORS"; do
         tries=$((tries + 1))
-        if [ $tries -gt 6 ] || ! grep -qE "$NOT_YET" "$ERRORS"; then explain "$role"; fi
+        if [ $tries -gt 6 ] || ! grep -qE "$NOT_VISIBLE_YET" "$ERRORS"; then explain "$role"; fi
         sleep "${DEPLOY_PAUSE:-5}"
     done
 }
 
-# look ROLE COMMAND…: what is there, on stdout; nothing, where there is nothing.
-look() {
+# inspect ROLE COMMAND…: run a command that reads a resource. Print nothing if the resource does not exist.
+inspect() {
     local role=$1
     shift
-    # On stderr, since what it says is what is there: nothing.
-    if $DRY_RUN; then shown "$@" >&2; return; fi
+    # stdout is the description of the resource. The command itself goes to stderr.
+    if $DRY_RUN; then print_command "$@" >&2; return; fi
     "$@" 2>"$ERRORS" && return
     grep -qiE 'NOT_FOUND|not found|cannot find|could not be found' "$ERRORS" || explain "$role"
 }
 
-command -v gcloud >/dev/null || $DRY_RUN || die "gcloud is not here: https://cloud.google.com/sdk/docs/install"
+command -v gcloud >/dev/null || $DRY_RUN || die "gcloud is not installed: https://cloud.google.com/sdk/docs/install"
 if [ -z "$PROJECT" ] && ! $DRY_RUN; then
     PROJECT=$(gcloud config get-value project 2>/dev/null) || true
     [ "$PROJECT" != '(unset)' ] || PROJECT=''
 fi
 if [ -z "$PROJECT" ]; then
-    $DRY_RUN || die "Which project? Give --project ID, or run  gcloud config set project ID"
+    $DRY_RUN || die "No project is set. Use --project ID, or run: gcloud config set project ID"
     PROJECT=your-project
 fi
 RUNTIME=$SERVICE@$PROJECT.iam.gserviceaccount.com
@@ -151,33 +157,33 @@ BILLING_PAGE="https://console.cloud.google.com/billing/linkedaccount?project=$PR
 GCLOUD=(gcloud --project "$PROJECT" --quiet)
 
 step "the project $PROJECT"
-FOUND=$(look 'roles/browser on the project' "${GCLOUD[@]}" projects describe "$PROJECT" --format 'value(lifecycleState)')
+FOUND=$(inspect 'roles/browser on the project' "${GCLOUD[@]}" projects describe "$PROJECT" --format 'value(lifecycleState)')
 if ! $DRY_RUN; then
-    [ "$FOUND" = ACTIVE ] || die "There is no project $PROJECT, or you may not see it:  gcloud projects list"
+    [ "$FOUND" = ACTIVE ] || die "The project $PROJECT does not exist, or your account may not see it. To list your projects, run: gcloud projects list"
 fi
 if ! $CODE_ONLY; then
     BILLING=("${GCLOUD[@]}" billing projects describe "$PROJECT" --format 'value(billingEnabled)')
-    # Who may deploy needn't be allowed to see that; then the next step says it.
-    if $DRY_RUN; then shown "${BILLING[@]}"; else FOUND=$("${BILLING[@]}" 2>/dev/null) || FOUND=''; fi
+    # An account that may deploy doesn't always have the permission to see this. The next step then reports the mistake.
+    if $DRY_RUN; then print_command "${BILLING[@]}"; else FOUND=$("${BILLING[@]}" 2>/dev/null) || FOUND=''; fi
     [ "$FOUND" != False ] ||
-        die "The project $PROJECT has no billing account: $BILLING_PAGE"
+        die "The project $PROJECT has no billing account. Link one: $BILLING_PAGE"
     step "APIs"
-    call 'roles/serviceusage.serviceUsageAdmin on the project' "${GCLOUD[@]}" services enable \
+    change 'roles/serviceusage.serviceUsageAdmin on the project' "${GCLOUD[@]}" services enable \
         run.googleapis.com cloudbuild.googleapis.com artifactregistry.googleapis.com secretmanager.googleapis.com \
         iam.googleapis.com logging.googleapis.com
 fi
 
 step "the settings and deploy/relay.yaml"
-# What the service has already stays.
-HAS=$(look 'roles/run.viewer on the project' "${GCLOUD[@]}" run services describe "$SERVICE" --region "$REGION" \
+# The deployed service keeps its settings.
+DEPLOYED=$(inspect 'roles/run.viewer on the project' "${GCLOUD[@]}" run services describe "$SERVICE" --region "$REGION" \
     --format 'json(spec.template.spec.containers[0].env)')
-if $CODE_ONLY && [ -z "$HAS" ] && ! $DRY_RUN; then
-    die "There is no service $SERVICE in $REGION yet: terraform apply makes it, or this without --code-only."
+if $CODE_ONLY && [ -z "$DEPLOYED" ] && ! $DRY_RUN; then
+    die "The service $SERVICE does not exist in $REGION. Create it with terraform apply, or run the script without --code-only."
 fi
 IS_NEW=true
-if $CODE_ONLY || grep -qE '"(RELAY_SECRET|APIFY_TOKEN|DATA_WORLD_TOKEN)"' <<<"$HAS"; then IS_NEW=false; fi
+if $CODE_ONLY || grep -qE '"(RELAY_SECRET|APIFY_TOKEN|DATA_WORLD_TOKEN)"' <<<"$DEPLOYED"; then IS_NEW=false; fi
 if [ -z "$CONCURRENCY" ]; then
-    CONCURRENCY=$(tr -d ' \n' <<<"$HAS" | sed -nE 's/.*"name":"THREADS","value":"([0-9]+)".*/\1/p')
+    CONCURRENCY=$(tr -d ' \n' <<<"$DEPLOYED" | sed -nE 's/.*"name":"THREADS","value":"([0-9]+)".*/\1/p')
 fi
 CONCURRENCY=${CONCURRENCY:-200}
 if $IS_NEW; then
@@ -186,16 +192,17 @@ if $IS_NEW; then
 fi
 SETTINGS=("THREADS=$CONCURRENCY" ${SETTINGS[@]+"${SETTINGS[@]}"})
 
-# Asked of the function itself, as it will start there: a mistake is found before anything is built.
-make -s .venv/run >"$ERRORS" 2>&1 || { cat "$ERRORS" >&2; die "The function's requirements can't be installed."; }
-SECRETS=$(env -i PATH="$PATH" .venv/bin/python -m deploy.gcp.references "${SETTINGS[@]}" <<<"$HAS") ||
-    die "The function would not start like that."
+# Start the function's own checks with the settings of the deployment, so that a mistake shows before the build.
+make -s .venv/run >"$ERRORS" 2>&1 || { cat "$ERRORS" >&2; die "The packages of requirements.txt can't be installed. The error is above."; }
+SECRETS=$(env -i PATH="$PATH" .venv/bin/python -m deploy.gcp.references "${SETTINGS[@]}" <<<"$DEPLOYED") ||
+    die "The function can't start with these settings. Correct the mistakes above, and run the script again."
 env -i PATH="$PATH" "${SETTINGS[@]}" .venv/bin/python main.py check >"$ERRORS" 2>&1 ||
-    { cat "$ERRORS" >&2; die "A test of a hook fails."; }
+    { cat "$ERRORS" >&2; die "A test of a hook failed. The difference is above."; }
 TIMEOUT=$(sed -nE 's/^timeout.([0-9]+)$/\1/p' <<<"$SECRETS")
 SECRETS=$(sed '/^timeout/d' <<<"$SECRETS")
 
-# Puts the value of the secret $1, which $2 names as a $3, into VALUE; nothing, where it may be left out.
+# ask NAME LABEL KIND: set VALUE to the value of the secret NAME, from a variable or from the terminal. LABEL is the
+# setting or the hook that refers to the secret. VALUE is empty if the user leaves out an optional value.
 ask() {
     local variable
     variable=VALUE_$(printf '%s' "$1" | tr 'a-z-' 'A-Z_')
@@ -203,32 +210,33 @@ ask() {
     if [ -n "$VALUE" ]; then return; fi
     if ! [ -t 0 ]; then
         [ "$1" != relay-secret ] || return 0
-        die "The secret $1 ($2) has no value: set $variable, or run this at a terminal."
+        die "The secret $1 ($2) has no value. Set $variable, or run the script in a terminal."
     fi
-    # Before the prompt is seen: whoever pastes is quick.
+    # Stop the echo before the prompt appears, because a user can paste the value at once.
     stty -echo
     case $3:$2 in
-        token:*_TOKEN) printf '  %s (%s; nothing: leave it out): ' "$1" "$2" ;;
+        token:*_TOKEN) printf '  %s (%s; press Enter to leave it out): ' "$1" "$2" ;;
         token:*) printf '  %s (%s): ' "$1" "$2" ;;
-        *) printf '  %s (%s; nothing: one is made): ' "$1" "$2" ;;
+        *) printf '  %s (%s; press Enter for a random secret): ' "$1" "$2" ;;
     esac
     IFS= read -r VALUE || true
     stty "$TERMINAL"
     echo
 }
 
-# Gives the secret $1 the value in VALUE. printf is the shell's own: the value is no process's argument.
+# add_value NAME: add VALUE as a new version of the secret NAME. printf is a builtin of the shell, so that the value is
+# not an argument of a process.
 add_value() {
     local command=("${GCLOUD[@]}" secrets versions add "$1" --data-file -)
     if $DRY_RUN; then
-        printf '%s   # its value on standard input: from the terminal, or VALUE_…\n' "$(shown "${command[@]}")"
+        printf '%s   # the value is on standard input\n' "$(print_command "${command[@]}")"
     else
         printf '%s' "$VALUE" | "${command[@]}" >/dev/null 2>"$ERRORS" ||
             explain 'roles/secretmanager.secretVersionAdder on the secret'
     fi
 }
 
-# Nothing is left of a setting whose secret was left out, nor of the secret.
+# leave_out SETTING: remove a setting whose secret has no value, and the secret.
 leave_out() {
     local kept=() setting
     SECRETS=$(sed "/${TAB}$1\$/d" <<<"$SECRETS")
@@ -238,92 +246,93 @@ leave_out() {
     SETTINGS=("${kept[@]}")
 }
 
-TO_TRY='' TAB=$'\t'
+SECRET_TO_TRY='' TAB=$'\t'
 if ! $CODE_ONLY; then
-    step "accounts: $SERVICE, which the function runs as, and $SERVICE-build, which builds it"
-    ACCOUNTS=$(look 'roles/iam.serviceAccountAdmin on the project' "${GCLOUD[@]}" iam service-accounts list --format 'value(email)')
+    step "service accounts: $SERVICE runs the function, and $SERVICE-build builds it"
+    ACCOUNTS=$(inspect 'roles/iam.serviceAccountAdmin on the project' "${GCLOUD[@]}" iam service-accounts list --format 'value(email)')
     for account in "$SERVICE" "$SERVICE-build"; do
         if ! grep -qxF "$account@$PROJECT.iam.gserviceaccount.com" <<<"$ACCOUNTS"; then
-            call 'roles/iam.serviceAccountAdmin on the project' "${GCLOUD[@]}" iam service-accounts create "$account" \
+            change 'roles/iam.serviceAccountAdmin on the project' "${GCLOUD[@]}" iam service-accounts create "$account" \
                 --display-name "Dataset Relay: $account"
         fi
     done
-    call 'roles/resourcemanager.projectIamAdmin on the project' "${GCLOUD[@]}" projects add-iam-policy-binding "$PROJECT" \
+    change 'roles/resourcemanager.projectIamAdmin on the project' "${GCLOUD[@]}" projects add-iam-policy-binding "$PROJECT" \
         --member "serviceAccount:$BUILD" --role roles/run.builder --condition None
 
-    step "secrets, each readable by $SERVICE alone"
-    THERE=$(look 'roles/secretmanager.viewer on the project' "${GCLOUD[@]}" secrets list --format 'value(name.basename())')
+    step "secrets, which only the service account $SERVICE may read"
+    EXISTING=$(inspect 'roles/secretmanager.viewer on the project' "${GCLOUD[@]}" secrets list --format 'value(name.basename())')
     while IFS=$'\t' read -r kind secret label <&3; do
         name=${secret##*/}
         case $label in
-            'RELAY_SECRET (1 '*) TO_TRY=$name ;;
+            'RELAY_SECRET (1 '*) SECRET_TO_TRY=$name ;;
         esac
         location=()
         if [[ $secret =~ /locations/([^/]+)/ ]]; then
-            echo "  $secret: a regional secret. It must exist."
+            echo "  $secret: a regional secret, which must exist"
             name=$secret
             location=(--location "${BASH_REMATCH[1]}")
         elif [ "${secret#projects/"$PROJECT"/}" = "$secret" ]; then
             [ -n "$secret" ] || continue
-            echo "  $secret: not of this project; it must be there"
+            echo "  $secret: a secret of another project, which must exist"
             name=$secret
         else
             VERSION=''
-            if grep -qxF -- "$name" <<<"$THERE"; then
-                # Not just any enabled version: the newest is what is read.
-                VERSION=$(look 'roles/secretmanager.viewer on the project' "${GCLOUD[@]}" secrets versions describe latest \
+            if grep -qxF -- "$name" <<<"$EXISTING"; then
+                # The function reads the newest version, so that another enabled version isn't enough.
+                VERSION=$(inspect 'roles/secretmanager.viewer on the project' "${GCLOUD[@]}" secrets versions describe latest \
                     --secret "$name" --format 'value(state)')
                 [[ $VERSION =~ ^(enabled|ENABLED)$ ]] || VERSION=''
             fi
             if $DRY_RUN; then
-                VALUE='(from the terminal, or the variable)'
+                VALUE='a value'
             elif [ -z "$VERSION" ]; then
                 ask "$name" "$label" "$kind"
             fi
             if [ -n "$VERSION" ]; then
-                echo "  $name: there"
+                echo "  $name: exists"
             elif [ -z "$VALUE" ] && [ "$kind" = token ]; then
-                # What the service has already goes on being asked for there.
+                # Only a provider's setting of this run can be left out. The deployed service would still refer to another
+                # secret.
                 case "$label ${SETTINGS[*]}" in
-                    *_TOKEN\ *"$label="*) echo "  $name: left out; its provider answers 422"; leave_out "$label"; continue ;;
+                    *_TOKEN\ *"$label="*) echo "  $name: left out. Events for its provider get a 422."; leave_out "$label"; continue ;;
                     *) die "The secret $name ($label) needs a value." ;;
                 esac
             else
                 if [ -z "$VALUE" ]; then
                     VALUE=$(.venv/bin/python -c 'import secrets; print(secrets.token_hex(24))')
-                    # A user and a password, where that is the proof.
+                    # Basic authentication needs a user and a password.
                     [ "$kind" != basic ] || VALUE=relay:$VALUE
-                    echo "  $name: made; to see it:  gcloud secrets versions access latest --project $PROJECT --secret $name"
+                    echo "  $name: created. To see the value, run: gcloud secrets versions access latest --project $PROJECT --secret $name"
                 fi
-                if ! grep -qxF -- "$name" <<<"$THERE"; then
-                    call 'roles/secretmanager.admin on the project' "${GCLOUD[@]}" secrets create "$name" --replication-policy automatic
+                if ! grep -qxF -- "$name" <<<"$EXISTING"; then
+                    change 'roles/secretmanager.admin on the project' "${GCLOUD[@]}" secrets create "$name" --replication-policy automatic
                 fi
                 add_value "$name"
             fi
             VALUE=''
         fi
-        call 'roles/secretmanager.admin on the project' "${GCLOUD[@]}" secrets add-iam-policy-binding "$name" \
+        change 'roles/secretmanager.admin on the project' "${GCLOUD[@]}" secrets add-iam-policy-binding "$name" \
             ${location[@]+"${location[@]}"} --member "serviceAccount:$RUNTIME" --role roles/secretmanager.secretAccessor --condition None
     done 3<<<"$SECRETS"
 
-    step "the platform's request log: without what has a query, which can hold a sender's secret (?token=)"
-    # %3F: who encodes the question mark gets a 404, and has sent the secret all the same.
+    step "request log of Cloud Run: exclude URLs with a query, which can contain a sender's secret (?token=)"
+    # %3F: a sender that encodes the question mark gets a 404, but the URL in the log contains the secret.
     EXCLUSION="name=$SERVICE-queries,filter=log_id(\"run.googleapis.com/requests\") AND resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"$SERVICE\" AND httpRequest.requestUrl=~\"[?]|%3[Ff]\""
-    FOUND=$(look 'roles/logging.configWriter on the project' "${GCLOUD[@]}" logging sinks describe _Default --format 'value(exclusions.name)')
+    FOUND=$(inspect 'roles/logging.configWriter on the project' "${GCLOUD[@]}" logging sinks describe _Default --format 'value(exclusions.name)')
     if ! tr ';' '\n' <<<"$FOUND" | grep -qxF -- "$SERVICE-queries"; then
-        call 'roles/logging.configWriter on the project' "${GCLOUD[@]}" logging sinks update _Default --add-exclusion "$EXCLUSION"
+        change 'roles/logging.configWriter on the project' "${GCLOUD[@]}" logging sinks update _Default --add-exclusion "$EXCLUSION"
     fi
 fi
 
-step "the function: built and started; this takes the longest"
+step "build and start the function (this step takes the longest)"
 DEPLOY=("${GCLOUD[@]}" run deploy "$SERVICE" --region "$REGION" --source . --function relay --base-image python313
     --build-service-account "projects/$PROJECT/serviceAccounts/$BUILD" --format 'json(status.url,status.traffic)')
 if ! $CODE_ONLY; then
     VARIABLES=$(printf '##%s' "${SETTINGS[@]}")
     DEPLOY+=(--concurrency "$CONCURRENCY" --update-env-vars "^##^${VARIABLES#\#\#}")
 fi
-# What a service has already may have been changed for a reason. The probe: a revision that doesn't answer /health, since
-# a setting or relay.yaml is wrong, never gets a request.
+# An existing service keeps its limits, which a person may have changed. With the startup probe, a revision gets requests
+# only after it has responded to /health, which it never does after a mistake in a setting or in relay.yaml.
 if $IS_NEW; then
     DEPLOY+=(--service-account "$RUNTIME" --allow-unauthenticated --cpu-boost
         --cpu 1 --memory 512Mi --max-instances 10
@@ -334,57 +343,57 @@ if ! $CODE_ONLY && { $IS_NEW || grep -qE '(^| )RELAY_DEADLINE_SECONDS=' <<<"${SE
 fi
 DEPLOY+=(${EXTRA[@]+"${EXTRA[@]}"})
 if $DRY_RUN; then
-    shown "${DEPLOY[@]}"
+    print_command "${DEPLOY[@]}"
     exit 0
 fi
 TRIES=0
-# What gcloud says while it builds is for whoever waits; what the service is like then is for us.
-until SERVES=$({ "${DEPLOY[@]}" 2>&1 >&4 | tee "$ERRORS" >&2; exit "${PIPESTATUS[0]}"; } 4>&1); do
+# Show the progress of the build, which gcloud writes to stderr. stdout is the description of the service.
+until DESCRIPTION=$({ "${DEPLOY[@]}" 2>&1 >&4 | tee "$ERRORS" >&2; exit "${PIPESTATUS[0]}"; } 4>&1); do
     TRIES=$((TRIES + 1))
-    if [ $TRIES -gt 6 ] || ! grep -qE "$NOT_YET" "$ERRORS"; then
-        explain 'roles/run.admin on the project, and roles/iam.serviceAccountUser on both accounts. Were they granted a minute ago, by this script too? Then run it again' said
+    if [ $TRIES -gt 6 ] || ! grep -qE "$NOT_VISIBLE_YET" "$ERRORS"; then
+        explain 'roles/run.admin on the project, and roles/iam.serviceAccountUser on both service accounts. A new permission takes effect after some minutes: then run the script again' shown
     fi
     sleep "${DEPLOY_PAUSE:-5}"
 done
 
-# Its address, and whether the newest revision gets requests.
-read -r URL NEWEST <<<"$(.venv/bin/python -c 'import json, sys
+# Get the address of the service, and True if the newest revision gets requests.
+read -r URL GETS_REQUESTS <<<"$(.venv/bin/python -c 'import json, sys
 status = json.load(sys.stdin)["status"]
-print(status["url"], any(each.get("latestRevision") and each.get("percent") for each in status["traffic"]))' <<<"$SERVES")"
+print(status["url"], any(each.get("latestRevision") and each.get("percent") for each in status["traffic"]))' <<<"$DESCRIPTION")"
 
-step "asking it"
-ANSWER='' TRIES=0
-# Who may call it is known everywhere only after some seconds.
-until [ "$ANSWER" = 200 ] || [ $TRIES -ge 12 ]; do
+step "health check"
+STATUS='' TRIES=0
+# The permission of the public to call the service takes effect only after some seconds.
+until [ "$STATUS" = 200 ] || [ $TRIES -ge 12 ]; do
     [ $TRIES -eq 0 ] || sleep "${DEPLOY_PAUSE:-5}"
-    ANSWER=$(curl -s -o /dev/null -w '%{http_code}' --max-time 30 "$URL/health") || true
+    STATUS=$(curl -s -o /dev/null -w '%{http_code}' --max-time 30 "$URL/health") || true
     TRIES=$((TRIES + 1))
 done
-case $ANSWER in
+case $STATUS in
     200) echo "  $URL/health: 200" ;;
-    401 | 403) die "$URL/health: $ANSWER. Nobody is let in without a Google account. If that isn't meant so: deploy/README.md, Google Cloud." ;;
-    *) die "$URL/health: $ANSWER. Its log:  gcloud run services logs read $SERVICE --project $PROJECT --region $REGION" ;;
+    401 | 403) die "$URL/health: $STATUS. The service requires a Google account. To open it to senders, see Google Cloud in deploy/README.md." ;;
+    *) die "$URL/health: $STATUS. To read the log, run: gcloud run services logs read $SERVICE --project $PROJECT --region $REGION" ;;
 esac
-if [ "$NEWEST" != True ]; then
+if [ "$GETS_REQUESTS" != True ]; then
     cat <<TEXT
-  That was the revision before. The new one is there, but gets no requests, since there was a rollback or --no-traffic.
-  To give it all of them:
+  The earlier revision responded. The new revision gets no requests, because of a rollback or --no-traffic.
+  To send all requests to the new revision, run:
   gcloud run services update-traffic $SERVICE --project $PROJECT --region $REGION --to-latest
 TEXT
 fi
-if [ -n "$TO_TRY" ]; then
+if [ -n "$SECRET_TO_TRY" ]; then
     PROVIDER=data.world DATASET=OWNER/ID UPDATE='{"visibility": "PRIVATE"}'
     if grep -q "${TAB}APIFY_TOKEN\$" <<<"$SECRETS"; then
         PROVIDER=apify DATASET=YOUR-DATASET-ID UPDATE='{"generalAccess": "RESTRICTED"}'
     fi
-    # The secret is in a header on standard input: ps would show an argument to every user of the machine.
+    # curl reads the header with the secret from standard input, because ps shows arguments to every user of the machine.
     cat <<TEXT
 
-To try it, with the id of a dataset of yours; nothing is changed before you take ?dry_run=true away:
+To try the function, run this command with the ID of your own dataset. With ?dry_run=true, the command changes nothing:
 
 curl -sS '$URL/?dry_run=true' -H 'Content-Type: application/json' -H @- \\
     -d '{"provider": "$PROVIDER", "dataset": "$DATASET", "update": $UPDATE}' <<HEADER
-Authorization: Bearer \$(gcloud secrets versions access latest --project $PROJECT --secret $TO_TRY)
+Authorization: Bearer \$(gcloud secrets versions access latest --project $PROJECT --secret $SECRET_TO_TRY)
 HEADER
 TEXT
 fi

@@ -228,7 +228,7 @@ def test_deploy_sh_set_changes_only_the_given_settings(deployment: Deployment) -
     assert service["spec"]["template"]["spec"]["containerConcurrency"] == 48
     # The request body, the delivery and the response can each take up to the deadline.
     assert service["spec"]["template"]["spec"]["timeoutSeconds"] == 63
-    assert "The new one is there, but gets no requests" in third.output
+    assert "The new revision gets no requests" in third.output
     assert (
         "run services update-traffic dataset-relay --project acme-data --region europe-west1 --to-latest"
         in third.output
@@ -258,7 +258,7 @@ def test_deploy_sh_run_without_arguments_keeps_the_settings(deployment: Deployme
     spec = after["spec"]["template"]["spec"]
     assert (spec["containerConcurrency"], spec["containers"][0]["resources"]["limits"]["memory"]) == (48, "1Gi")
     assert spec["timeoutSeconds"] == 63
-    assert "The new one is there, but gets no requests" in deployment.runs[3].output
+    assert "The new revision gets no requests" in deployment.runs[3].output
 
 
 @needs_gcloud
@@ -311,7 +311,7 @@ ERRORS = {
     ("part", "status", "message"),
     [
         (f"/projects/{PROJECT}", 403, "roles/browser on the project"),
-        (f"/projects/{PROJECT}", 404, f"There is no project {PROJECT}"),
+        (f"/projects/{PROJECT}", 404, f"The project {PROJECT} does not exist"),
         ("services:batchEnable", 403, "roles/serviceusage.serviceUsageAdmin on the project"),
         ("/serviceAccounts", 403, "roles/iam.serviceAccountAdmin on the project"),
     ],
@@ -335,7 +335,8 @@ def test_deploy_sh_project_without_billing_fails_with_the_address_of_the_page(
     completed = run_deploy_sh(tmp_path, empty)
     assert completed.returncode == 1
     assert (
-        f"The project {PROJECT} has no billing account: https://console.cloud.google.com/billing/" in completed.stderr
+        f"The project {PROJECT} has no billing account. Link one: https://console.cloud.google.com/billing/"
+        in completed.stderr
     )
     assert not empty.changes()
 
@@ -344,7 +345,7 @@ def test_deploy_sh_project_without_billing_fails_with_the_address_of_the_page(
 def test_deploy_sh_not_logged_in_fails_with_the_login_command(empty: FakeGoogleCloud, tmp_path: Path) -> None:
     completed = run_deploy_sh(tmp_path, empty, variables={"CLOUDSDK_AUTH_DISABLE_CREDENTIALS": "false"})
     assert completed.returncode == 1
-    assert "gcloud is not logged in: run  gcloud auth login" in completed.stderr
+    assert "gcloud is not logged in. Run: gcloud auth login" in completed.stderr
     assert not empty.calls
 
 
@@ -352,7 +353,7 @@ def test_deploy_sh_not_logged_in_fails_with_the_login_command(empty: FakeGoogleC
 def test_deploy_sh_without_a_project_asks_for_the_option(empty: FakeGoogleCloud, tmp_path: Path) -> None:
     completed = run_deploy_sh(tmp_path, empty, variables={"CLOUDSDK_CORE_PROJECT": ""})
     assert completed.returncode == 1
-    assert "Which project? Give --project ID" in completed.stderr
+    assert "No project is set. Use --project ID" in completed.stderr
 
 
 @needs_gcloud
@@ -363,7 +364,7 @@ def test_deploy_sh_invalid_setting_fails_before_the_deployment(empty: FakeGoogle
     assert completed.returncode == 1
     assert "RELAY_DEADLINE_SECONDS: " in completed.stderr
     assert "RELAY_ALLOW_UNAUTHENTICATED: Must not be true on Cloud Run" in completed.stderr
-    assert "The function would not start like that." in completed.stderr
+    assert "The function can't start with these settings." in completed.stderr
     assert {call.path.rpartition(":")[2] for call in empty.changes()} == {"batchEnable"}
 
 
@@ -373,7 +374,10 @@ def test_deploy_sh_token_without_a_value_or_a_terminal_fails_with_the_variable(
 ) -> None:
     completed = run_deploy_sh(tmp_path, empty)
     assert completed.returncode == 1
-    assert "The secret apify-token (APIFY_TOKEN) has no value: set VALUE_APIFY_TOKEN, or run this" in completed.stderr
+    assert (
+        "The secret apify-token (APIFY_TOKEN) has no value. Set VALUE_APIFY_TOKEN, or run the script"
+        in completed.stderr
+    )
     # deploy.sh generates the secret for POST / and doesn't print it.
     (generated,) = empty.secrets["relay-secret"]
     assert re.fullmatch(r"[0-9a-f]{48}", generated)
@@ -385,7 +389,7 @@ def test_deploy_sh_token_without_a_value_or_a_terminal_fails_with_the_variable(
 def test_deploy_sh_code_only_without_a_service_fails(empty: FakeGoogleCloud, tmp_path: Path) -> None:
     completed = run_deploy_sh(tmp_path, empty, ["--code-only"])
     assert completed.returncode == 1
-    assert "There is no service dataset-relay in europe-west1 yet" in completed.stderr
+    assert "The service dataset-relay does not exist in europe-west1" in completed.stderr
     assert not empty.changes()
 
 
@@ -394,12 +398,12 @@ def test_deploy_sh_code_only_without_a_service_fails(empty: FakeGoogleCloud, tmp
     [
         (["--sett", "A=b"], "Unknown option: --sett"),
         (["--project"], "--project needs a value."),
-        (["--set", "threads"], "--set needs NAME=VALUE."),
-        (["--set", "THREADS=5"], "for THREADS there is --concurrency"),
-        (["--set", "LOG_LEVEL=a##b"], "a value can't hold ##"),
-        (["--set", "LOG_LEVEL=a#"], "nor end in #"),
-        (["--service", "relay"], "--service must be 6 to 24 small letters"),
-        (["--service", "Dataset-Relay"], "--service must be 6 to 24 small letters"),
+        (["--set", "threads"], "--set needs a value of the form NAME=VALUE"),
+        (["--set", "THREADS=5"], "--set THREADS: use --concurrency"),
+        (["--set", "LOG_LEVEL=a##b"], "the value must not contain ##"),
+        (["--set", "LOG_LEVEL=a#"], "or end with #"),
+        (["--service", "relay"], "--service must be 6 to 24 lowercase letters"),
+        (["--service", "Dataset-Relay"], "--service must be 6 to 24 lowercase letters"),
         (["--concurrency", "many"], "--concurrency must be a number from 1 to 1000."),
         (["--concurrency", "1001"], "--concurrency must be a number from 1 to 1000."),
     ],
@@ -445,7 +449,7 @@ def test_deploy_sh_failed_test_of_a_hook_fails_with_the_difference(tmp_path: Pat
     completed = dry_run(tmp_path, "--set", f"RELAY_CONFIG={tmp_path / 'relay.yaml'}")
     assert completed.returncode == 1
     assert "+expect: ignored" in completed.stderr
-    assert "deploy.sh: A test of a hook fails." in completed.stderr
+    assert "deploy.sh: A test of a hook failed." in completed.stderr
     assert "secrets versions add" not in completed.stdout
 
 
