@@ -41,7 +41,7 @@ soak: .venv/dev  ## send events for MINUTES=n while faults happen at random, and
 
 bench: .venv/bench/done  ## measure the cost of an event and of a start
 	@$(BIN)/python -m tests.benchmarks.bench --python $(CURDIR)/.venv/bench/bin/python \
-	    $(or $(BENCH_ARGS),--picture tests/benchmarks/results.svg)
+	    $(or $(BENCH_ARGS),--page tests/benchmarks/README.md)
 
 lint: ruff mypy imports hooks  ## run ruff, mypy and import-linter, and check deploy/relay.yaml with its tests
 

@@ -1,6 +1,6 @@
 """Compare the function with a bare forward of the same events, and print the results as Markdown tables.
 
-    python -m tests.benchmarks.bench [--quick] [--only PART ...] [--python PATH] [--checkout PATH ...] [--picture FILE]
+    python -m tests.benchmarks.bench [--quick] [--only PART ...] [--python PATH] [--checkout PATH ...] [--page FILE]
 
 wrk sends signed events, and nginx responds for both providers. Every function runs on the first core of the machine,
 with the server and the THREADS of a deployment. Everything else runs on the last core. The subjects of a comparison
@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from deploy.local.cloud import ROOT, Cloud, Function, free_port
+from deploy.local.generated import replace_generated_part
 from deploy.local.signing import authentication
 from tests.support import payloads
 
@@ -373,22 +374,27 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--python", type=Path, default=Path(sys.executable), help="a Python with requirements.txt")
     parser.add_argument("--checkout", type=Path, action="append", default=[], help="another checkout with a .venv")
-    parser.add_argument("--picture", type=Path, help="an SVG file to write")
+    parser.add_argument("--page", type=Path, help="a Markdown file for the tables; the picture is written beside it")
     options = parser.parse_args(arguments)
     if message := missing_tools():
         print(message, file=sys.stderr)
         return 1
     # Every process but the functions inherits this core.
     os.sched_setaffinity(0, CORES[-1:])
-    print(f"{platform.platform()}, {len(CORES)} cores, Python {platform.python_version()}")
+    results = [f"Measured with Python {platform.python_version()} on {len(CORES)} cores of {platform.machine()}:"]
+    print(*results)
     checkouts = [each.absolute() for each in options.checkout]
     with prepared(options.python.absolute(), checkouts, quick=options.quick) as bench:
         for part in options.only:
             header, *rows = PARTS[part](bench)
             lines = [f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows)]
+            results.append("\n".join(lines))
             print("", *lines, sep="\n", flush=True)
-            if part == "throughput" and options.picture:
-                options.picture.write_text(picture(rows))
+            if part == "throughput" and options.page:
+                options.page.with_name("results.svg").write_text(picture(rows))
+    if options.page:
+        page = replace_generated_part(options.page.read_text(), "make bench", "\n\n".join(results) + "\n")
+        options.page.write_text(page)
     return 0
 
 

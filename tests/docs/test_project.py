@@ -13,6 +13,7 @@ import pytest
 
 from deploy.local.cloud import ROOT
 from handlers import VERSION
+from tests.benchmarks.bench import picture
 from tests.support.markdown import blocks_named, broken_links, code_blocks, count_code_blocks
 from tests.support.project import DEPLOY_README, DEPLOYED, pinned_versions, settings_of_readme
 
@@ -189,6 +190,13 @@ def test_benchmarks_readme_command_is_a_target() -> None:
     text = (ROOT / "tests/benchmarks/README.md").read_text()
     assert blocks_named(text, "make") == ["make bench\n"]
     assert re.search("^bench:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_benchmarks_picture_shows_the_figures_of_the_page() -> None:
+    page = (ROOT / "tests/benchmarks/README.md").read_text()
+    tables = re.split(r"^\| ---.*\n", page, flags=re.MULTILINE)
+    rows = [line.strip("| ").split(" | ") for line in tables[1].partition("\n\n")[0].splitlines()]
+    assert picture(rows) == (ROOT / "tests/benchmarks/results.svg").read_text()
 
 
 def test_deploy_readme_names_every_setting() -> None:
