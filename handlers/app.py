@@ -127,7 +127,8 @@ class Relay:
             return self._page
         if inbound.request.method not in methods:
             allowed = ", ".join(methods)
-            raise MethodNotAllowedError(f"This path accepts {allowed}.", headers={"Allow": allowed})
+            remedy = f"Use {'one of: ' if len(methods) > 1 else ''}{allowed}."
+            raise MethodNotAllowedError(f"This path doesn't support the method. {remedy}", headers={"Allow": allowed})
         return endpoint
 
     def _page(self, _inbound: InboundRequest, _log: RequestLog) -> Response:
@@ -213,7 +214,9 @@ class Relay:
         messages = {update.position: self._context.missing_token_message(update) for update in updates}
         errors = {f"updates.{position}.provider": [message] for position, message in messages.items() if message}
         if errors:
-            raise InvalidEventError("An update of the hook has no token.", errors=errors)
+            raise InvalidEventError(
+                "An update of the hook has no token. See errors for the setting of each missing token.", errors=errors
+            )
 
     def _deliver(
         self, updates: Sequence[Update], deadline: Deadline, log: RequestLog, *, dry_run: bool

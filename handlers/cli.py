@@ -1,7 +1,7 @@
 """The command `python main.py check`: check relay.yaml as the function does at startup, and run the tests of its hooks.
 
-With --hook, the command prints the updates that a hook derives from a payload instead. The command sends no request and
-fetches no secret. The command doesn't check that the secrets exist, because the function will run in another
+With --hook, the command instead prints the updates that the hook derives from a payload. The command sends no request
+and fetches no secret. The command doesn't check that the secrets exist, because the function will run in another
 environment.
 """
 
@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="the file with the JSON payload, or - for the standard input; by default, a sample of the hook's sender",
     )
-    check.add_argument("--header", metavar="'K: V'", action="append", default=[], help="a header of the request")
+    check.add_argument("--header", metavar="'Name: value'", action="append", default=[], help="a header of the request")
     check.add_argument(
         "--accept", metavar="NAME", help="write the result of this test as its expectation into the file"
     )
@@ -100,8 +100,8 @@ def _parser() -> argparse.ArgumentParser:
 def _print_overview(file: str, config: Config) -> None:
     print(f"{file}: no mistakes, {_count(len(config.hooks), 'hook')}.")
     for hook in config.hooks.values():
-        providers = ", ".join(update.provider for update in hook.updates)
-        print(f"  POST /hooks/{hook.name}: {hook.sender.name}, updates {providers}")
+        providers = " and ".join(dict.fromkeys(update.provider for update in hook.updates))
+        print(f"  POST /hooks/{hook.name}: sender {hook.sender.name}, updates on {providers}")
     for note in config.notes(hidden_headers()):
         print(f"  Note: {note}")
     if config.allow is not None:

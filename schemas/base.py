@@ -33,6 +33,19 @@ HEADER_NAME = re.compile(r"[!#$%&'*+.^`|~0-9A-Za-z-]+")
 #: A character that gunicorn rejects in the value of a header: a control character other than the tab.
 CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
+#: The message about a missing field.
+REQUIRED = "Required: add this field."
+
+# Give the messages of marshmallow the form of the other messages. A field copies these messages when it is created, so
+# every schema must import this module first.
+fields.Field.default_error_messages |= {"required": REQUIRED, "null": "Must not be null."}
+fields.String.default_error_messages |= {"invalid": "Must be a string."}
+fields.List.default_error_messages |= {"invalid": "Must be a list."}
+fields.Mapping.default_error_messages |= {"invalid": "Must be an object."}
+validate.Length.message_min = "Must have {min} or more characters."
+validate.Length.message_max = "Must have at most {max} characters."
+validate.Length.message_all = "Must have {min} to {max} characters."
+
 _MAX_HINT_LENGTH = 64
 _MIN_PREFIX_LENGTH = 3
 # The last step of a path.
@@ -67,7 +80,7 @@ class StrictSchema(Schema):
 
         unknown = EXCLUDE
 
-    error_messages = {"type": "Must be a JSON object."}  # noqa: RUF012 - marshmallow's own declaration
+    error_messages = {"type": "Must be an object."}  # noqa: RUF012 - marshmallow's own declaration
 
     def load(self, data: Any, **options: Any) -> Any:
         """Return the loaded object.
@@ -216,7 +229,7 @@ def string_values(value: Mapping[str, object]) -> None:
     Raises:
         ValidationError: A value is not a string.
     """
-    errors = {name: ["Not a valid string."] for name, member in value.items() if not isinstance(member, str)}
+    errors = {name: ["Must be a string."] for name, member in value.items() if not isinstance(member, str)}
     if errors:
         raise ValidationError(errors)
 

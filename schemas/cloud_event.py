@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from marshmallow import INCLUDE, Schema, fields, validate
 
-from schemas.base import flatten, one_of
+from schemas.base import REQUIRED, flatten, one_of
 from schemas.event import VALID_ID, VALID_TIMESTAMP
 from schemas.problem import InvalidEventError, InvalidJSONError
 from schemas.strict_json import JSON, parse_object
@@ -56,7 +56,7 @@ def from_structured(envelope: dict[str, JSON]) -> dict[str, JSON]:
     if "data" in envelope and "data_base64" in envelope:
         errors["data_base64"] = ["Must be absent: a CloudEvent has either data or data_base64."]
     elif "data" not in envelope and "data_base64" not in envelope:
-        errors["data"] = ["Missing data for required field."]
+        errors["data"] = [REQUIRED]
     if errors:
         raise InvalidEventError(_INVALID, errors=flatten(errors))
     data = envelope["data"] if "data" in envelope else _decode(str(envelope["data_base64"]))

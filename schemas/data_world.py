@@ -182,7 +182,7 @@ class Source(StrictSchema):
         size = sum(len(part.encode()) for part in parts) + 4 * len(headers)
         if headers and size > MAX_URL_AND_HEADERS:
             raise ValidationError(
-                f"The headers and the URL together must have at most {MAX_URL_AND_HEADERS} bytes, and have {size}.",
+                f"The headers and the URL together must have at most {MAX_URL_AND_HEADERS} bytes, but have {size}.",
                 "requestHeaders",
             )
 

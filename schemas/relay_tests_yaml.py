@@ -82,7 +82,7 @@ class Expectation(fields.Field[Any]):
             for name in value:
                 if name not in keys:
                     raise ValidationError({name: [unknown_field_message(name, keys)]})
-        raise ValidationError(f"Must be {IGNORED}, an object with updates, or an object with error.")
+        raise ValidationError(f"Must be the word `{IGNORED}`, or an object with `updates` or `error`.")
 
 
 def _check_headers(headers: Mapping[str, object]) -> None:
@@ -96,9 +96,9 @@ def _check_headers(headers: Mapping[str, object]) -> None:
         if not HEADER_NAME.fullmatch(name):
             errors[name] = ["Must be the name of a header. The server ignores a name that contains an underscore."]
         elif not isinstance(value, str):
-            errors[name] = ["Not a valid string."]
+            errors[name] = ["Must be a string."]
         elif CONTROL_CHARACTER.search(value):
-            errors[name] = ["Must be a text of one line."]
+            errors[name] = ["Must be one line of text."]
     if errors:
         raise ValidationError(errors)
 
@@ -106,7 +106,7 @@ def _check_headers(headers: Mapping[str, object]) -> None:
 class HookTestSchema(StrictSchema):
     """One test of a hook."""
 
-    name = fields.String(required=True, validate=matches(r"[^\x00-\x1f\x7f]+", "Must be a text of one line."))
+    name = fields.String(required=True, validate=matches(r"[^\x00-\x1f\x7f]+", "Must be one line of text."))
     hook = fields.String(required=True)
     payload = fields.Raw(
         required=True,

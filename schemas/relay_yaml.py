@@ -101,7 +101,8 @@ class RelayYamlSchema(StrictSchema):
     hooks = fields.Dict(
         keys=fields.String(
             validate=matches(
-                r"[a-z0-9][a-z0-9-]{0,62}", "Must be 1 to 63 of a-z, 0-9, and '-', and not begin with '-'."
+                r"[a-z0-9][a-z0-9-]{0,62}",
+                "The name must have 1 to 63 characters from a-z, 0-9, and '-', and must not begin with '-'.",
             )
         ),
         values=fields.Nested(HookSchema),

@@ -73,13 +73,13 @@ def parse_object(raw: bytes) -> dict[str, JSON]:
     """
     value = _parse(raw, _STRICT)
     if not isinstance(value, dict):
-        raise InvalidJSONError(f"The body must be a JSON object{_not_an_object_hint(value)}")
+        raise InvalidJSONError(f"The JSON must be an object{_not_an_object_hint(value)}")
     if _SURROGATE_ESCAPE.search(raw):
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:
             raise InvalidJSONError(
-                "The body has a lone surrogate (\\ud800 to \\udfff), which isn't a character."
+                "The JSON has a lone surrogate (\\ud800 to \\udfff), which isn't a character."
             ) from None
     return value
 
@@ -112,7 +112,7 @@ def parse_response(raw: bytes) -> JSON:
             Many small values need a hundred times the memory of their text, and seconds of redaction.
     """
     if _has_too_many_values(raw):
-        raise InvalidJSONError(f"The body has more than {MAX_RESPONSE_VALUES} values.")
+        raise InvalidJSONError(f"The JSON has more than {MAX_RESPONSE_VALUES} values.")
     return _parse(raw, _LENIENT)
 
 
@@ -194,13 +194,13 @@ def _parse(raw: bytes, decoder: json.JSONDecoder) -> JSON:
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InvalidJSONError(f"The body is not UTF-8 (byte {error.start}).") from None
+        raise InvalidJSONError(f"The JSON is not UTF-8 (byte {error.start}).") from None
     _check_depth(raw)
     try:
         value: JSON = decoder.decode(text.removeprefix(_BYTE_ORDER_MARK))
     except json.JSONDecodeError as error:
         location = f"line {error.lineno}, column {error.colno}"
-        raise InvalidJSONError(f"The body is not JSON: {error.msg} ({location}).") from None
+        raise InvalidJSONError(f"The JSON is malformed: {error.msg} ({location}).") from None
     return value
 
 
@@ -238,7 +238,7 @@ def _check_depth(raw: bytes) -> None:
         return
     steps = _without_strings(_structure(raw)).translate(_LEVEL_STEPS, b",")
     if max(accumulate(memoryview(steps).cast("b")), default=0) > MAX_DEPTH:
-        raise InvalidJSONError(f"The body is nested deeper than {MAX_DEPTH} levels.")
+        raise InvalidJSONError(f"The JSON is nested deeper than {MAX_DEPTH} levels.")
 
 
 def _structure(raw: bytes) -> bytes:
@@ -256,12 +256,12 @@ def _unique_object(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
     value = dict(pairs)
     if len(value) != len(pairs):
         key, _ = Counter(key for key, _ in pairs).most_common(1)[0]
-        raise InvalidJSONError(f"The body has the key {quoted(key)} twice in one object.")
+        raise InvalidJSONError(f"The JSON has the key {quoted(key)} twice in one object.")
     return value
 
 
 def _reject_constant(name: str) -> NoReturn:
-    raise InvalidJSONError(f"The body has the value {name}, which is not a JSON number.")
+    raise InvalidJSONError(f"The JSON has the value {name}, which is not a JSON number.")
 
 
 def _parse_any_int(text: str) -> int | float:
@@ -286,7 +286,7 @@ def _parse_float(text: str) -> int | float:
 
 def _in_range(number: int | float) -> int | float:
     if isinstance(number, ExactNumber) and not number.is_in_range:
-        raise InvalidJSONError("The body has a number that is out of range (IEEE 754 double).")
+        raise InvalidJSONError("The JSON has a number that is out of range (IEEE 754 double).")
     return number
 
 

@@ -298,7 +298,7 @@ def _print_part(label: str, *lines: str, color: str | None = None) -> None:
 
 
 def _print_log(text: str) -> None:
-    print(f"\n{paint('bold', 'The log of the function, for people:')}")
+    print(f"\n{paint('bold', 'The log of the function, in a readable form:')}")
     for line in text.splitlines():
         if '"delivery"' in line and "/health" not in line:
             print(readable(line))

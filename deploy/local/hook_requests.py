@@ -2,8 +2,8 @@
 
 The references to secrets stay as they are, so that the same file can be deployed:
 
-- A name in Secret Manager refers to an invented secret in the local Secret Manager.
-- A variable that isn't set gets an invented secret.
+- A name in Secret Manager refers to a generated secret in the local Secret Manager.
+- A variable that isn't set gets a generated secret.
 - A variable that is set and a file that exists keep their secrets, and no output contains these secrets.
 - A file that doesn't exist isn't created, because the file would stay behind.
 """
@@ -64,10 +64,10 @@ def load(path: str, environ: Mapping[str, str] | None) -> Config:
     )
 
 
-def invent_variables(config: Config, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return an invented secret for each variable that the hooks name and that isn't set in `environ`."""
+def generate_variables(config: Config, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return a generated secret for each variable that the hooks name and that isn't set in `environ`."""
     return {
-        reference.name: _invent(uses)
+        reference.name: _generate(uses)
         for reference, uses in _secret_uses(config).items()
         if reference.kind == "env" and not environ.get(reference.name, "").strip()
     }
@@ -87,7 +87,7 @@ def _secret_uses(config: Config) -> dict[SecretReference, set[str]]:
     return uses
 
 
-def _invent(uses: set[str]) -> str:
+def _generate(uses: set[str]) -> str:
     """Return a new secret in the form that its uses need. Every sender accepts `user:password`."""
     if "basic" in uses:
         return f"relay:{secrets.token_hex(16)}"
@@ -114,8 +114,8 @@ class HookRequest:
 class LocalHooks:
     """The hooks of `config` with the secrets in `environ` and in the Secret Manager of `cloud`, which is started."""
 
-    def __init__(self, config: Config, environ: Mapping[str, str], invented: Mapping[str, str], cloud: Cloud) -> None:
-        self._config, self._invented, self._cloud = config, invented, cloud
+    def __init__(self, config: Config, environ: Mapping[str, str], generated: Mapping[str, str], cloud: Cloud) -> None:
+        self._config, self._generated, self._cloud = config, generated, cloud
         self._secrets = SecretStore(create_fetchers(environ, cloud.secret_manager.address), ttl=math.inf)
         for reference, uses in _secret_uses(config).items():
             if reference.kind == "manager":
@@ -170,8 +170,8 @@ class LocalHooks:
     def _request(self, hook: Hook, url: str) -> HookRequest:
         command = obstacle = valid_until = None
         usable = [reference for reference in hook.secrets if self._read(reference)]
-        # A command with an invented secret can contain the secret.
-        usable.sort(key=self._is_invented, reverse=True)
+        # A command with a generated secret can contain the secret.
+        usable.sort(key=self._is_generated, reverse=True)
         if not usable:
             obstacle = "No command: there is no secret. Create the file, and start again."
         else:
@@ -182,10 +182,10 @@ class LocalHooks:
             signs = (headers, query) != _authentication(hook, secret, b"", at)
             if (headers, query) != _authentication(hook, secret, body, at + 1):
                 valid_until = at + TOLERANCE_SECONDS
-            if signs or self._is_invented(usable[0]):
+            if signs or self._is_generated(usable[0]):
                 command = _curl(url, _sample_headers(hook, headers), query, _sample(hook))
             else:
-                obstacle = f"No command: it would show the secret in {usable[0]}, which isn't invented."
+                obstacle = f"No command: it would show the secret in {usable[0]}, which is your own, and not generated."
         origins = ", ".join(map(self._origin, hook.secrets))
         return HookRequest(hook, command, obstacle, self._effect(hook), origins, valid_until)
 
@@ -203,17 +203,17 @@ class LocalHooks:
     def _origin(self, reference: SecretReference) -> str:
         """Return a description of a secret. The name in Secret Manager may be the secret itself by mistake."""
         if reference.kind == "manager":
-            return "invented, in Secret Manager"
-        if self._is_invented(reference):
-            return f"invented, in the variable {reference.name}"
+            return "generated, in Secret Manager"
+        if self._is_generated(reference):
+            return f"generated, in the variable {reference.name}"
         if reference.kind == "env":
             return f"your variable {reference.name}"
         if self._read(reference):
             return f"your file {reference.name}"
         return f"the file {reference.name} doesn't exist, is empty, or can't be read (make run doesn't create it)"
 
-    def _is_invented(self, reference: SecretReference) -> bool:
-        return reference.kind == "manager" or (reference.kind == "env" and reference.name in self._invented)
+    def _is_generated(self, reference: SecretReference) -> bool:
+        return reference.kind == "manager" or (reference.kind == "env" and reference.name in self._generated)
 
     def _evaluate(self, hook: Hook) -> tuple[Update, ...] | hooks.Ignored:
         headers = {name.lower(): value for name, value in _sample_headers(hook, {}).items()}
@@ -227,7 +227,7 @@ class LocalHooks:
         number = int(version) if version.isdigit() else max(len(versions), 1)
         versions += [None] * (number - len(versions))
         if versions[number - 1] is None:
-            versions[number - 1] = _invent(uses).encode()
+            versions[number - 1] = _generate(uses).encode()
 
     def _read(self, reference: SecretReference) -> str | None:
         """Return a secret as the function reads it, or None if there is no usable secret."""

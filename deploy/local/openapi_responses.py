@@ -95,8 +95,8 @@ HEADERS: Mapping[str, Mapping[str, Any]] = {
         "schema": {"type": "string", "pattern": "^[\\x20-\\x7e]{1,200}$"},
     },
     "Retry-After": {
-        "description": "The time after which to send the same request again, in seconds or as a date. Always present "
-        "in a 503. Present in other responses if the provider sends the header.",
+        "description": "The time after which to send the same request again, in seconds. Always present in a 503. "
+        "Present in other responses if the provider sends the header.",
         "schema": {"type": "string", "minLength": 1},
     },
     "WWW-Authenticate": {

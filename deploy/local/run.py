@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import IO
 
 from deploy.local.cloud import APIFY_USER, DATA_WORLD_OWNER, PROJECT, Cloud, Function, free_port, stop_event
-from deploy.local.hook_requests import HookRequest, LocalHooks, invent_variables, load
+from deploy.local.hook_requests import HookRequest, LocalHooks, generate_variables, load
 from deploy.local.terminal import accept_all_characters, paint, readable, width, wrap
 from handlers.hooks import Config, ConfigError
 from handlers.logs import write_all
@@ -91,7 +91,7 @@ def main() -> int:
     path = os.environ.get("RELAY_CONFIG") or RECIPE
     try:
         port = choose_port(os.environ.get("PORT", ""))
-        variables = invent_variables(load(path, None), os.environ)
+        variables = generate_variables(load(path, None), os.environ)
         environ = {**os.environ, **variables, "GOOGLE_CLOUD_PROJECT": PROJECT}
         config = load(path, environ)
     except (PortError, ConfigError) as error:
@@ -188,7 +188,7 @@ def introduction(cloud: Cloud, url: str, config: Config, requests: list[HookRequ
         f"\n{paint('bold', 'Dataset Relay')} on this machine:\n",
         *(f"  {name:<16}{paint('cyan', address)}" for name, address in addresses),
         "",
-        "Paste a command into another terminal. The invented secrets are valid only until",
+        "Paste a command into another terminal. The generated secrets are valid only until",
         "you stop the function.",
         "",
         *_native_commands(cloud, url, config),
@@ -225,7 +225,7 @@ def _native_commands(cloud: Cloud, url: str, config: Config) -> list[str]:
         ("Update a dataset on Apify", "apify", dataset_id, {"generalAccess": "ANYONE_WITH_ID_CAN_READ"}, ""),
         ("Update a dataset on data.world", "data.world", reference, title, ""),
         ("Preview the request, without sending it", "data.world", reference, title, "/?dry_run=true"),
-        ("Make a typing error", "data.world", reference, {"titel": "Products, daily"}, ""),
+        ("Send an event with a typing error", "data.world", reference, {"titel": "Products, daily"}, ""),
     ]
     lines = []
     for name, provider, dataset, update, path in events:

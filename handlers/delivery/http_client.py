@@ -248,7 +248,10 @@ def _proxy_url(proxy: str) -> str:
         if parts.scheme in _PROXY_PORTS and parts.hostname:
             port = "" if parts.port else f":{_PROXY_PORTS[parts.scheme]}"
             return f"{parts.scheme}://{parts.netloc}{port}"
-    message = f"A proxy must be a URL with one of the schemes {', '.join(_PROXY_PORTS)} (also HTTP_PROXY, ALL_PROXY)."
+    message = (
+        f"A proxy must be a URL with one of the schemes {', '.join(_PROXY_PORTS)}. The same applies to HTTP_PROXY and "
+        "ALL_PROXY."
+    )
     raise SettingsError({"HTTPS_PROXY": [message]})
 
 

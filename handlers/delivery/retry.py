@@ -99,9 +99,8 @@ def unrepeatable_failure(title: str, failure: Failure) -> Failure:
     """Return the failure of an update that must not be sent again after `failure`, whose outcome is unknown."""
     problem = failure.error.problem
     detail = (
-        f"{problem.detail} The outcome of the update is unknown. The function doesn't retry the update, because the "
-        f"update makes {title} perform an action that a retry would perform again. Check the result of the action "
-        "before you send the event again."
+        f"{problem.detail} The outcome of the update is unknown. The function doesn't retry the update, because a "
+        f"retry would make {title} repeat an action. Check the result of the action before you send the event again."
     )
     return Failure(UpstreamOutcomeUnknownError(detail, upstream=problem.upstream), failure.status)
 

@@ -128,7 +128,7 @@ class _Reader:
         `messages` has the messages of RelayYamlSchema about the key and about the value of the hook.
         """
         path = join_path("hooks", name)
-        self._add(path, {"": [f"The hook's name: {message}" for message in messages.get("key", ())]})
+        self._add(path, {"": messages.get("key", [])})
         self._add(path, flatten({SCHEMA: messages.get("value", {})}))
         hook = _object(raw)
         sender = self._read_sender(f"{path}.sender", hook["sender"]) if "sender" in hook else None

@@ -110,7 +110,8 @@ def read_tests(
                 _add(errors, f"{path}.payload", str(error.messages[0]))
         lowercase = {key.lower(): str(value) for key, value in headers.items()} if isinstance(headers, dict) else {}
         if isinstance(headers, dict) and len(lowercase) < len(headers):
-            _add(errors, f"{path}.headers", "Two names differ only in the case of their letters, which has no meaning.")
+            message = "Two headers have the same name in different case. Remove one of them."
+            _add(errors, f"{path}.headers", message)
         for update_path, message in _credential_mistakes(expected, providers):
             _add(errors, f"{path}.expect.{update_path}", message)
         if not errors:

@@ -170,7 +170,7 @@ class InboundRequest:
         """
         if self.request.mimetype in _FORMS:
             raise UnsupportedMediaTypeError(
-                "The body is a form, and must be JSON. On GitHub, set the content type of the webhook to "
+                "The body must be JSON, but is a form. On GitHub, set the content type of the webhook to "
                 "application/json. For another sender, set its payload format to JSON."
             )
 

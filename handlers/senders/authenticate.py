@@ -89,8 +89,16 @@ def _forms(secret: str) -> Iterator[str]:
 def _irregularities(secret: str, label: str) -> Iterator[str]:
     """Yield a sentence about each mistake that was probably made when the secret was stored."""
     if len(secret) > 1 and secret[0] + secret[-1] in _QUOTES:
-        yield f"The secret of {label} is in quotes. If the sender's secret has no quotes, store it without them."
+        yield _irregularity(label, "begins and ends with a quote", "quotes")
     if secret != secret.strip():
-        yield f"The secret of {label} has whitespace at an end. If the sender's secret has none, store it without."
+        yield _irregularity(label, "begins or ends with whitespace", "whitespace")
     if not secret.strip().isprintable():
-        yield f"The secret of {label} has an invisible character. If the sender's secret has none, store it without."
+        yield _irregularity(label, "contains an invisible character", "character")
+
+
+def _irregularity(label: str, form: str, part: str) -> str:
+    """Return the sentences about a secret of the irregular form `form`, and about the `part` to remove."""
+    return (
+        f"The stored secret of {label} {form}. If the sender's secret doesn't, store the secret again without the "
+        f"{part}."
+    )

@@ -200,7 +200,7 @@ def test_check_payload_that_is_not_json_is_a_mistake(folder: Folder) -> None:
     (folder.path / "payloads/build.json").write_text("{")
     status, output = folder.check()
     assert status == 1
-    assert "relay.tests.yaml:5: tests.0.payload: payloads/build.json: The body is not JSON" in output
+    assert "relay.tests.yaml:5: tests.0.payload: payloads/build.json: The JSON is malformed" in output
 
 
 # --accept

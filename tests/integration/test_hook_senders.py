@@ -218,8 +218,8 @@ def test_rejected_request_has_its_cause_only_in_the_log(launch: Launch, own_clou
     assert causes == [
         "The header x-hub-signature-256 is missing.",
         (
-            "The header x-hub-signature-256 doesn't match the secret. The secret of hook a: secret is in quotes. "
-            "If the sender's secret has no quotes, store it without them."
+            "The header x-hub-signature-256 doesn't match the secret. The stored secret of hook a: secret begins and "
+            "ends with a quote. If the sender's secret doesn't, store the secret again without the quotes."
         ),
     ]
 

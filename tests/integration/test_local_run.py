@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from deploy.local.cloud import PROJECT, ROOT, Cloud, free_port
-from deploy.local.hook_requests import LocalHooks, invent_variables, load
+from deploy.local.hook_requests import LocalHooks, generate_variables, load
 from deploy.local.run import PortError, choose_port, introduction
 from deploy.local.signing import signed_headers
 from deploy.local.terminal import printable, readable, wrap
@@ -168,7 +168,7 @@ def test_run_lists_hooks_with_their_effects_and_secrets(tmp_path: Path) -> None:
     assert f"Hooks of {tmp_path / 'my.yaml'}" in text
     assert "POST /hooks/build, sender: github\n  Updates data.world my-org/sales\n" in text
     assert "POST /hooks/job, sender: databricks\n  Updates apify bob~jobs\n" in text
-    assert "Secret: invented, in the variable JOB_SECRET, invented, in Secret Manager" in " ".join(text.split())
+    assert "Secret: generated, in the variable JOB_SECRET, generated, in Secret Manager" in " ".join(text.split())
 
 
 def test_run_every_sender_has_a_command_that_succeeds(tmp_path: Path) -> None:
@@ -233,14 +233,14 @@ def test_run_own_secrets_are_used_and_not_shown(tmp_path: Path) -> None:
         f"hooks:\n  signed:\n    sender: github\n    secret: env:MINE\n    {UPDATE}\n"
         f"  shown:\n    sender: token\n    secret: env:MINE\n    {UPDATE}\n"
         f"  filed:\n    sender: dbt\n    secret: file:{path}\n    {UPDATE}\n"
-        f"  both:\n    sender: token\n    secret: [env:MINE, invented-secret]\n    {UPDATE}\n"
+        f"  both:\n    sender: token\n    secret: [env:MINE, generated-secret]\n    {UPDATE}\n"
     )
     with running(config, tmp_path, MINE=mine) as run:
         assert [re.findall("/hooks/([a-z]+)", line)[0] for line in run.hook_commands] == ["signed", "filed", "both"]
         assert [status(paste(line, "bash", tmp_path)) for line in run.hook_commands] == ["200"] * 3
-        text = "\n".join(run.lines)
+        text = " ".join("\n".join(run.lines).split())
     assert not find_canary(text)
-    assert "No command: it would show the secret in env:MINE, which isn't invented." in text
+    assert "No command: it would show the secret in env:MINE, which is your own, and not generated." in text
     assert "Secret: your variable MINE" in text
 
 
@@ -476,11 +476,11 @@ def test_run_function_that_ends_is_an_error() -> None:
     assert "RELAY_DEADLINE_SECONDS: Must be a number of seconds" in completed.stdout
 
 
-def test_invent_variables_keeps_set_variables(tmp_path: Path) -> None:
+def test_generate_variables_keeps_set_variables(tmp_path: Path) -> None:
     path = tmp_path / "my.yaml"
     path.write_text(THREE_HOOKS)
-    invented = invent_variables(load(str(path), None), {"JOB_SECRET": secret("relay:"), "BOBS_TOKEN": " "})
-    assert list(invented) == ["BOBS_TOKEN"]
+    generated = generate_variables(load(str(path), None), {"JOB_SECRET": secret("relay:"), "BOBS_TOKEN": " "})
+    assert list(generated) == ["BOBS_TOKEN"]
 
 
 def test_readable_hostile_value_cannot_control_the_terminal() -> None:

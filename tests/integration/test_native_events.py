@@ -87,7 +87,7 @@ def test_native_event_in_a_json_string_is_invalid_and_names_the_correct_form(rel
         body = json.dumps(body)
     problem = assert_problem(send(relay, body.encode()), 400, "invalid-json")
     assert problem["detail"] == (
-        "The body must be a JSON object, not a string with JSON inside. "
+        "The JSON must be an object, not a string with JSON inside. "
         'Send the object itself: {"provider": …}, without quotes around it and without backslashes.'
     )
 

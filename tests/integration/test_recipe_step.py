@@ -189,7 +189,7 @@ def test_step_event_breaks_a_rule_fails_at_once_with_the_detail(launch: Launch, 
     assert (outcome.status, outcome.waits) == (1, [])
     assert outcome.error == (
         "422: The event breaks a rule. See errors for each field and its rule. "
-        "update.summary: Longer than maximum length 25000."
+        "update.summary: Must have at most 25000 characters."
     )
 
 

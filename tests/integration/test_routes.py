@@ -71,7 +71,9 @@ def test_unknown_route_keeps_the_connection(relay: Relay, path: bytes) -> None:
 )
 def test_wrong_method_names_the_allowed_methods(relay: Relay, method: str, path: str, allow: str) -> None:
     response = relay.send(b"", method=method, path=path)
-    assert_problem(response, 405, "method-not-allowed")
+    problem = assert_problem(response, 405, "method-not-allowed")
+    remedy = f"Use one of: {allow}." if "," in allow else f"Use {allow}."
+    assert problem["detail"] == f"This path doesn't support the method. {remedy}"
     assert response.headers["Allow"] == allow
 
 

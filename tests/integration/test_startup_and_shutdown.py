@@ -66,7 +66,7 @@ def test_startup_mistakes_in_relay_yaml_reports_all_at_once(tmp_path: Path) -> N
         ["7", "hook a", "updates.0.dataset"],
         ["9", "hook a", "updates.0.update.nam"],
         ["9", "hook a", "updates.0.update.nam"],
-        ["10", "hook B", "The hook's name"],
+        ["10", "hook B", "The name must have 1 to 63 characters from a-z, 0-9, and '-', and must not begin with '-'."],
         ["12", "hook B", "secret"],
     ]
 

@@ -91,12 +91,12 @@ def _headers(size: int) -> dict[str, str]:
 NOT_STRINGS = [1, True, ["x"], {"x": "y"}]
 UUID = "0a2d5f1e-7b1c-4c5e-9f3a-2b6d8e4c1a90"
 OAUTH = {"owner": "jane", "site": "github", "id": UUID}
-NOT_A_STRING = "Not a valid string"
+NOT_A_STRING = "Must be a string"
 TYPED = {"requestHeaders": {"content-TYPE": "text/plain"}}
 
 CASES = [
     _one(APIFY, "name", "a string or null", ["a", None], [1, False, [], {}], NOT_A_STRING),
-    _one(APIFY, "name", "1 to 63 characters", ["a", "a" * 63], ["", "a" * 64], "between 1 and 63"),
+    _one(APIFY, "name", "1 to 63 characters", ["a", "a" * 63], ["", "a" * 64], "1 to 63 characters"),
     _one(
         APIFY,
         "name",
@@ -134,11 +134,11 @@ CASES = [
         "Unknown field",
     ),
     _one(DATA_WORLD, "title", "a string or null", ["a", None], NOT_STRINGS, ""),
-    _one(DATA_WORLD, "title", "1 to 60 characters", ["a", "a" * 60, "💶" * 60], ["", "a" * 61], "between 1 and 60"),
+    _one(DATA_WORLD, "title", "1 to 60 characters", ["a", "a" * 60, "💶" * 60], ["", "a" * 61], "1 to 60 characters"),
     _one(DATA_WORLD, "description", "a string or null", ["a", None], NOT_STRINGS, ""),
-    _one(DATA_WORLD, "description", "up to 120 characters", ["", "é" * 120], ["a" * 121], "Longer than maximum"),
+    _one(DATA_WORLD, "description", "up to 120 characters", ["", "é" * 120], ["a" * 121], "at most"),
     _one(DATA_WORLD, "summary", "a string or null", ["# a\n\n*b*\n", None], NOT_STRINGS, ""),
-    _one(DATA_WORLD, "summary", "up to 25 000 characters", ["", "💶" * 25_000], ["a" * 25_001], "maximum length 25000"),
+    _one(DATA_WORLD, "summary", "up to 25 000 characters", ["", "💶" * 25_000], ["a" * 25_001], "at most 25000"),
     _one(DATA_WORLD, "tags", "a list or null", [[], ["ab"], None], ["ab", 1, {}], ""),
     Case(
         DATA_WORLD,
@@ -168,7 +168,7 @@ CASES = [
         "tags: 2 to 25 characters",
         ({"tags": ["ab", "a" * 25]},),
         (({"tags": ["ab", "a"]}, "update.tags.1"), ({"tags": ["a" * 26]}, "update.tags.0")),
-        "between 2 and 25",
+        "2 to 25 characters",
     ),
     Case(
         DATA_WORLD,
@@ -220,14 +220,14 @@ CASES = [
         "files[].name: required",
         ({"files": [{"name": "a"}]},),
         (({"files": [{"name": "a"}, {"description": "x"}]}, "update.files.1.name"),),
-        "required",
+        "Required",
     ),
     Case(
         DATA_WORLD,
         "files[].name: 1 to 128 characters",
         ({"files": [{"name": "a" * 128}]},),
         (({"files": [{"name": ""}]}, "update.files.0.name"), ({"files": [{"name": "a" * 129}]}, "update.files.0.name")),
-        "between 1 and 128",
+        "1 to 128 characters",
     ),
     Case(
         DATA_WORLD,
@@ -236,7 +236,7 @@ CASES = [
         (({"files": [{"name": "a/b"}]}, "update.files.0.name"), ({"files": [{"name": "/"}]}, "update.files.0.name")),
         "'/'",
     ),
-    _file("description", "1 to 120 characters", ["a", "é" * 120], ["", "a" * 121], "between 1 and 120", stricter=True),
+    _file("description", "1 to 120 characters", ["a", "é" * 120], ["", "a" * 121], "1 to 120", stricter=True),
     _file("description", "a string", ["a"], [None, *NOT_STRINGS], ""),
     _file("labels", "a list", [[], ["script"]], [None, "script"], ""),
     Case(
@@ -269,7 +269,7 @@ CASES = [
         "source.url: required",
         ({"files": [{"name": "a", "source": {"url": URL}}]},),
         (({"files": [{"name": "a", "source": {"method": "GET"}}]}, "update.files.0.source.url"),),
-        "required",
+        "Required",
     ),
     _source("url", "1 to 4096 characters", [{"url": _url(4096)}], [{"url": ""}, {"url": _url(4097)}], ""),
     _source(
@@ -305,14 +305,14 @@ CASES = [
         "4096 bytes with the URL",
         [{"requestHeaders": _headers(4096)}],
         [{"requestHeaders": _headers(4097)}],
-        "at most 4096 bytes, and have 4097",
+        "at most 4096 bytes, but have 4097",
     ),
     _source(
         "requestEntity",
         "up to 10 000 characters",
         [{"requestEntity": "é" * 10_000, **TYPED}],
         [{"requestEntity": "a" * 10_001, **TYPED}],
-        "maximum length 10000",
+        "at most 10000 characters",
     ),
     _source(
         "requestEntity",
@@ -333,32 +333,32 @@ CASES = [
         "required",
         [{"authorization": {"type": "Bearer", "credentials": "x"}}],
         [{"authorization": {"credentials": "x"}}],
-        "required",
+        "Required",
     ),
     _source("authorization.type", "up to 50 characters", [{"authorization": {"type": "a" * 50}}],
-            [{"authorization": {"type": "a" * 51}}], "maximum length 50"),
+            [{"authorization": {"type": "a" * 51}}], "at most 50 characters"),
     _source(
         "authorization.credentials",
         "1 to 1024 characters",
         [{"authorization": {"type": "a", "credentials": value}} for value in ("x", "x" * 1024)],
         [{"authorization": {"type": "a", "credentials": value}} for value in ("", "x" * 1025)],
-        "between 1 and 1024",
+        "1 to 1024 characters",
     ),
     _source("credentials.user", "required", [{"credentials": {"user": "u"}}], [{"credentials": {"password": "p"}}],
-            "required"),
+            "Required"),
     _source("credentials.user", "up to 1024 characters", [{"credentials": {"user": "u" * 1024}}],
-            [{"credentials": {"user": "u" * 1025}}], "maximum length 1024"),
+            [{"credentials": {"user": "u" * 1025}}], "at most 1024 characters"),
     _source(
         "credentials.password",
         "up to 1024 characters",
         [{"credentials": {"user": "u", "password": value}} for value in ("", "p" * 1024)],
         [{"credentials": {"user": "u", "password": "p" * 1025}}],
-        "maximum length 1024",
+        "at most 1024 characters",
     ),
     _source("oauthToken", "an object", [{"oauthToken": OAUTH}], [{"oauthToken": UUID}, {"oauthToken": [UUID]}], ""),
     *(
         _source(f"oauthToken.{missing}", "required", [{"oauthToken": OAUTH}],
-                [{"oauthToken": {name: value for name, value in OAUTH.items() if name != missing}}], "required")
+                [{"oauthToken": {name: value for name, value in OAUTH.items() if name != missing}}], "Required")
         for missing in OAUTH
     ),
     _source("oauthToken.id", "a UUID", [{"oauthToken": {**OAUTH, "id": UUID.upper()}}],

@@ -73,10 +73,11 @@ def test_check_shipped_file_prints_overview(check: Check) -> None:
 
 def test_check_recipe_prints_hooks(check: Check) -> None:
     path = recipe("apify-run")
+    hook_line = "  POST /hooks/apify-run: sender apify, updates on apify and data.world\n"
     tests = f"{recipe('apify-run.tests')}: 4 tests passed.\n"
     assert check(RELAY_CONFIG=path, APIFY_TOKEN="env:NOT_HERE", RELAY_SECRET="bare-name") == (
         0,
-        f"{path}: no mistakes, 1 hook.\n  POST /hooks/apify-run: apify, updates apify, data.world\n{tests}",
+        f"{path}: no mistakes, 1 hook.\n{hook_line}{tests}",
     )
 
 
@@ -261,7 +262,7 @@ def test_check_hook_redacts_credentials(check: Check, tmp_path: Path) -> None:
         (("--hook", "dbt-jb", "--payload", "x"), "There is no hook dbt-jb. Did you mean dbt-job?\n"),
         (("--hook", "other", "--payload", "x"), "There is no hook other. The hooks are: dbt-job.\n"),
         (("--hook", "dbt-job", "--payload", "/not/there"), "/not/there: can't read the file: No such file"),
-        (("--hook", "dbt-job", "--payload", __file__), f"{__file__}: The body"),
+        (("--hook", "dbt-job", "--payload", __file__), f"{__file__}: The JSON is malformed"),
         (
             ("--hook", "dbt-job", "--payload", "x", "--header", "nothing"),
             "--header must have the form 'Name: value'.\n",

@@ -187,7 +187,7 @@ def tags(context: Context, value: object) -> list[str]:
     if isinstance(value, str):
         value = _TAG_SEPARATORS.split(value)
     if not isinstance(value, list | tuple | dict):
-        raise RenderError(f"tags: the value must be a list or a text, and is {json_type(value)}.")
+        raise RenderError(f"tags: the value must be a list or a text, but is {json_type(value)}.")
     items = budget_of(context).count_steps(value)
     names = (_tag(as_text(item)) for item in items if item is not None)
     return list(dict.fromkeys(name for name in names if len(name) >= _MIN_TAG_LENGTH))
@@ -213,7 +213,7 @@ def _plain_words(text: str, separator: str) -> str:
 def split(value: object, sep: str | None = None, maxsplit: int = -1) -> list[str]:
     """Return the parts of a text between the separators `sep`, or between whitespace, as Python's str.split."""
     if not isinstance(value, str):
-        raise RenderError(f"split: the value must be text, and is {json_type(value)}.")
+        raise RenderError(f"split: the value must be text, but is {json_type(value)}.")
     if not (sep is None or (isinstance(sep, str) and sep)) or not _is_integer(maxsplit):
         raise RenderError("split: the separator must be a text of at least one character, and maxsplit a whole number.")
     return value.split(sep, maxsplit)
@@ -222,7 +222,7 @@ def split(value: object, sep: str | None = None, maxsplit: int = -1) -> list[str
 def fromjson(value: object) -> JSON:
     """Return the value of a JSON text, with the rules for a payload (see strict_json.parse_payload)."""
     if not isinstance(value, str):
-        raise RenderError(f"fromjson: the value must be text, and is {json_type(value)}.")
+        raise RenderError(f"fromjson: the value must be text, but is {json_type(value)}.")
     try:
         return parse_payload(value.encode())
     except (InvalidJSONError, UnicodeEncodeError):

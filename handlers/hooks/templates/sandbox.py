@@ -59,6 +59,10 @@ class TemplateMistakeError(Exception):
     """A template is invalid, regardless of the payload."""
 
 
+class MalformedTemplateError(TemplateMistakeError):
+    """The syntax of a template is invalid."""
+
+
 class _Environment(ImmutableSandboxedEnvironment):
     """An environment that reads keys of the payload instead of Python attributes, and limits operators."""
 
@@ -206,7 +210,8 @@ def parse(text: str, names: Collection[str] = VARIABLES) -> nodes.Template:
     """Return the tree of a template. `names` contains the names of its variables.
 
     Raises:
-        TemplateMistakeError: The text isn't a valid template, or uses an unavailable name or feature.
+        MalformedTemplateError: The syntax of the text is invalid.
+        TemplateMistakeError: The template uses an unavailable name or feature, or exceeds a limit of Python.
     """
     try:
         tree = _ENVIRONMENT.parse(text)
@@ -218,7 +223,8 @@ def parse(text: str, names: Collection[str] = VARIABLES) -> nodes.Template:
     except TemplateSyntaxError as error:
         message = (error.message or "")[:200].rstrip(".")
         hint = next((hint for beginning, hint in _SYNTAX_HINTS.items() if message.startswith(beginning)), "")
-        raise TemplateMistakeError(f"Not a valid template: {message} (line {error.lineno}).{hint}") from None
+        location = f" (line {error.lineno})" if "\n" in text.strip() else ""
+        raise MalformedTemplateError(f"Not a valid template: {message}{location}.{hint}") from None
     except (RecursionError, ValueError, OverflowError) as error:
         raise TemplateMistakeError(f"Not a valid template ({type(error).__name__}).") from None
 

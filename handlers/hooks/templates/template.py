@@ -10,7 +10,7 @@ from jinja2 import TemplateError, UndefinedError, nodes
 from handlers.hooks.templates import sandbox
 from handlers.hooks.templates.filters import BUDGET, MissingNameError
 from handlers.hooks.templates.limits import Budget, NotBooleanError, RenderError, as_json, json_type, require_defined
-from handlers.hooks.templates.sandbox import TemplateMistakeError
+from handlers.hooks.templates.sandbox import MalformedTemplateError, TemplateMistakeError
 from schemas.strict_json import JSON
 
 T = TypeVar("T")
@@ -26,6 +26,7 @@ _LOOP_FORM = "A loop must have the form NAME in LIST, such as: file in event.fil
 _RESULT = "result"
 # The operators of other languages: &&, ||, a single =, and ! without =.
 _OTHER_OPERATORS = re.compile(r"&&|\|\||(?<![=!<>])=(?!=)|!(?!=)")
+_OPERATORS = "Compare with ==, and write and, or, and not."
 # The exceptions that Jinja2, and Python's operators and methods, raise while a template is rendered.
 _FAILURES = (
     TemplateError, ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError,
@@ -94,7 +95,7 @@ class Template:
         """
         values = self._guard(lambda: _defined(self._evaluate(variables, budget)))
         if not isinstance(values, list | tuple):
-            raise RenderError(f"for needs a list, and the value is {json_type(values)}.{_list_hint(values)}")
+            raise RenderError(f"for needs a list, but the value is {json_type(values)}.{_list_hint(values)}")
         return budget.count_steps(values)
 
     def _evaluate(self, variables: Mapping[str, JSON], budget: Budget) -> Any:
@@ -166,9 +167,12 @@ def compile_condition(text: str, max_length: int, names: tuple[str, ...] = sandb
         raise TemplateMistakeError("A condition has no braces: event.x == 'y'.")
     try:
         tree = _parse(f"{{{{ ({text}) }}}}", max_length, names)
-    except TemplateMistakeError as error:
-        hint = " Compare with ==, and write and, or, and not." if _OTHER_OPERATORS.search(text) else ""
-        raise TemplateMistakeError(f"{error}{hint}") from None
+    except MalformedTemplateError:
+        # Jinja2's message describes the template around the condition.
+        remedy = _OPERATORS if _OTHER_OPERATORS.search(text) else "Write a comparison, such as event.x == 'y'."
+        raise TemplateMistakeError(
+            f"Not a valid condition: the expression is incomplete or has an extra character. {remedy}"
+        ) from None
     match tree.body:
         case [nodes.Output(nodes=[expression])] if not isinstance(expression, nodes.TemplateData | nodes.Tuple):
             return Template(text, _assignment(expression), is_expression=True, is_condition=True)
@@ -186,13 +190,19 @@ def compile_loop(text: str, max_length: int, names: tuple[str, ...]) -> tuple[st
     """
     if any(opening in text for opening in OPENINGS):
         raise TemplateMistakeError("A loop has no braces: file in event.files.")
-    if not LOOP_VARIABLE.match(text):
+    variable = LOOP_VARIABLE.match(text)
+    if not variable:
         raise TemplateMistakeError(_LOOP_FORM)
-    tree = _parse(f"{{% for {text} %}}{{% endfor %}}", max_length, names)
+    # Jinja2 itself declares the variable `loop` in a loop.
+    if variable[1] in (*names, "loop"):
+        raise TemplateMistakeError(f"{variable[1]} is already the name of a variable. Choose another name.")
+    try:
+        tree = _parse(f"{{% for {text} %}}{{% endfor %}}", max_length, names)
+    except MalformedTemplateError:
+        # Jinja2's message describes the template around the loop.
+        raise TemplateMistakeError(_LOOP_FORM) from None
     match tree.body:
         case [nodes.For(target=nodes.Name(name=name), iter=nodes.Expr() as items, test=None, recursive=False, body=[])]:
-            if name in names:
-                raise TemplateMistakeError(f"{name} is already the name of a variable. Choose another name.")
             return name, Template(text, _assignment(items), is_expression=True)
         case [nodes.For(test=nodes.Node())]:
             raise TemplateMistakeError("Write the condition of a loop as a key of its own: if.")

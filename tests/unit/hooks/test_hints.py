@@ -65,7 +65,7 @@ def test_load_file_without_mistakes_returns_no_note(tmp_path: Path) -> None:
         ("{ event.x }}", "9: Not valid YAML: expected <block end>, but found '}' (column 29). A template begins"),
         ("'{ event.x }}'", "9: hook a: updates.0.update.title: A template begins with {{, not with {: {{ event.x }}."),
         ("Run { event.x }}", "9: hook a: updates.0.update.title: A template begins with {{, not with {"),
-        ("'{{ event.x }'", "9: hook a: updates.0.update.title: Not a valid template: unexpected '}' (line 1). A"),
+        ("'{{ event.x }'", "9: hook a: updates.0.update.title: Not a valid template: unexpected '}'. A"),
         ("{event.x}", "9: hook a: updates.0.update.title: A template begins with {{, and must be in quotes."),
         ("{{ event.x }}", "9: hook a: updates.0.update.title: A value that begins with {{ must be in quotes."),
         ("{{ event.x }} y", IN_QUOTES),
@@ -73,8 +73,8 @@ def test_load_file_without_mistakes_returns_no_note(tmp_path: Path) -> None:
         ("{% if event.x %}{% endif %}", IN_QUOTES),
         # Comments
         ("{#123}", "In line 9, {# begins an object and a comment. Put the whole value in quotes."),
-        ("Ticket {#123}", "Missing end of comment tag (line 1). {# begins a comment, up to #}. For the text {#, write"),
-        ("'{#123}'", "Missing end of comment tag (line 1). {# begins a comment, up to #}. For the text {#, write"),
+        ("Ticket {#123}", "Missing end of comment tag. {# begins a comment, up to #}. For the text {#, write"),
+        ("'{#123}'", "Missing end of comment tag. {# begins a comment, up to #}. For the text {#, write"),
         # Quotes inside quotes
         ("\"{{ event.t | date(\"%Y\") }}\"", INSIDE_QUOTES),
         ("\"Run {{ event.t | date(\"%Y\") }}.\"", INSIDE_QUOTES),
@@ -116,17 +116,17 @@ def test_load_mistake_in_condition_names_mistake(tmp_path: Path, when: str, expe
         # Keys of a hook
         (
             FILE.replace("    s", "  s").replace("    updates", "  updates"),
-            ["2: hook a: Field may not be null.", *(f"{number}: hook {name}: {KEY_OF_HOOK}" for number, name in
+            ["2: hook a: Must not be null.", *(f"{number}: hook {name}: {KEY_OF_HOOK}" for number, name in
              [(3, "sender"), (4, "secret"), (5, "updates")])],
         ),
         (
             "hooks:\n  a:\n    sender: github\n    secret: s\n  updates:\n    - provider: x\n",
-            ["2: hook a: updates: Missing data for required field.", f"5: hook updates: {KEY_OF_HOOK}"],
+            ["2: hook a: updates: Required: add this field.", f"5: hook updates: {KEY_OF_HOOK}"],
         ),
         (
             "hooks:\nevents:\nsender: github\nsecret: s\nname: x\nallow: []\n",
             [
-                "2: events: Field may not be null.",
+                "2: events: Must not be null.",
                 "3: sender: This is a key of a hook. Give the line more indentation.",
                 "4: secret: This is a key of a hook. Give the line more indentation.",
                 "5: name: Unknown field; the known fields are: events, hooks.",
@@ -138,8 +138,8 @@ def test_load_mistake_in_condition_names_mistake(tmp_path: Path, when: str, expe
             FILE.replace("      - ", "    - ").replace("        dataset", "    dataset"
             ).replace("        update", "    update"),
             [
-                "6: hook a: updates.0.dataset: Missing data for required field.",
-                "6: hook a: updates.0.update: Missing data for required field.",
+                "6: hook a: updates.0.dataset: Required: add this field.",
+                "6: hook a: updates.0.update: Required: add this field.",
                 "7: hook a: dataset: This is a key of an item of updates. Give the line more indentation.",
                 "8: hook a: update: This is a key of an item of updates. Give the line more indentation.",
             ],
@@ -147,7 +147,7 @@ def test_load_mistake_in_condition_names_mistake(tmp_path: Path, when: str, expe
         (
             FILE.replace("          title", "        title"),
             [
-                "8: hook a: updates.0.update: Field may not be null.",
+                "8: hook a: updates.0.update: Must not be null.",
                 "9: hook a: updates.0.title: This is a key of update. Give the line more indentation.",
             ],
         ),
@@ -159,7 +159,7 @@ def test_load_mistake_in_condition_names_mistake(tmp_path: Path, when: str, expe
         (
             FILE.replace("title: x", "files:\n            - name: x\n              source:\n              url: http://h/"),
             [
-                "11: hook a: updates.0.update.files.0.source: Field may not be null.",
+                "11: hook a: updates.0.update.files.0.source: Must not be null.",
                 "12: hook a: updates.0.update.files.0.url: This is a key of source. Give the line more indentation.",
             ],
         ),

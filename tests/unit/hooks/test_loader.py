@@ -173,7 +173,7 @@ def test_load_valid_hook_name_is_accepted(read: Read, name: str) -> None:
 @pytest.mark.parametrize("name", ["", "-a", "A", "a_b", "a.b", "a/b", "x" * 64, "é", "a\n"])
 def test_load_invalid_hook_name_raises(mistakes: Mistakes, name: str) -> None:
     (line,) = mistakes(f"hooks: {{{json.dumps(name)}: {{sender: github, secret: x, updates: [{UPDATE}]}}}}")
-    assert "The hook's name: Must be 1 to 63 of a-z, 0-9, and '-'" in line
+    assert line.endswith("The name must have 1 to 63 characters from a-z, 0-9, and '-', and must not begin with '-'.")
 
 
 # Mistakes
@@ -224,13 +224,13 @@ hooks:
         2: events.allow.1: Must be one of: apify, data.world; did you mean data.world?
         2: events.allow.2: Must be provider:dataset. '*' stands for any text.
         2: events.allow.3: Must be provider:dataset. '*' stands for any text.
-        2: events.allow.4: Not a valid string.
+        2: events.allow.4: Must be a string.
         3: hook: Unknown field; did you mean hooks?
-        5: hook Publish: The hook's name: Must be 1 to 63 of a-z, 0-9, and '-', and not begin with '-'.
-        5: hook Publish: updates: Missing data for required field.
+        5: hook Publish: The name must have 1 to 63 characters from a-z, 0-9, and '-', and must not
+        5: hook Publish: updates: Required: add this field.
         6: hook Publish: sender: Must be one of: standard-webhooks, github, bitbucket, gitlab, dbt,
         7: hook Publish: secret: Looks like a token or a secret. Give a reference to the secret instead: projects/P
-        8: hook Publish: when: Not a valid template: unexpected ')' (line 1).
+        8: hook Publish: when: Not a valid condition: the expression is incomplete or has an extra character.
         9: hook Publish: update: Unknown field; did you mean updates?
         12: hook second: sender: Duplicate key
         13: hook second: secret: 2 of 3: The environment variable isn't set.
@@ -242,18 +242,18 @@ hooks:
         18: hook second: updates.0.update.name: There is no name "evnt". Did you mean event?
         19: hook second: updates.1.provider: Must be one of: apify, data.world; did you mean data.world?
         22: hook second: updates.1.tokn: Unknown field; did you mean token?
-        23: hook second: updates.2.dataset: Missing data for required field.
-        25: hook second: updates.2.update.title: Length must be between 1 and 60.
-        26: hook second: updates.2.update.tags.0: Length must be between 2 and 25.
+        23: hook second: updates.2.dataset: Required: add this field.
+        25: hook second: updates.2.update.title: Must have 1 to 60 characters.
+        26: hook second: updates.2.update.tags.0: Must have 2 to 25 characters.
         26: hook second: updates.2.update.tags.3: Must be distinct
-        27: hook second: updates.2.update.files.0.name: Missing data for required field.
+        27: hook second: updates.2.update.files.0.name: Required: add this field.
         27: hook second: updates.2.update.files.0.source.reqestEntity: Unknown field; did you mean requestEntity?
-        28: hook second: updates.3: Must be a JSON object.
+        28: hook second: updates.3: Must be an object.
         31: hook second: updates.4.token: Looks like a token or a secret. Give a reference to the secret instead: proje
         32: hook second: updates.4.update: There is no filter "nofilter". The filters are: abs, apify_name, capitalize,
         35: hook second: updates.5.update.titel: There is no name "evnt". Did you mean event?
         35: hook second: updates.5.update.titel: Unknown field; did you mean title?
-        36: hook third: Field may not be null.
+        36: hook third: Must not be null.
     """
     beginnings = [f"relay.yaml:{line.strip()}" for line in expected.strip().splitlines()]
     lines = [line[:200] for line in mistakes(text)]
@@ -270,9 +270,9 @@ hooks:
     [
         ("[]", "Must be an object with events and hooks."),
         ("hooks: []", "hooks: Must be an object with a hook for each name."),
-        ("events:", "events: Field may not be null."),
-        ("events: {}", "events.allow: Missing data for required field."),
-        ("events: {allow: apify}", "events.allow: Not a valid list."),
+        ("events:", "events: Must not be null."),
+        ("events: {}", "events.allow: Required: add this field."),
+        ("events: {allow: apify}", "events.allow: Must be a list."),
         ("events: {allow: ['apify:a'], deny: []}", "events.deny: Unknown field; the known fields are: allow."),
         ("hooks: {_schema: 3}", None),
     ],
@@ -287,24 +287,24 @@ def test_load_mistake_outside_hooks_names_path(mistakes: Mistakes, text: str, li
     ("hook", "message"),
     [
         ("{sender: github, secret: x, updates: []}", "updates: Must have at least one update."),
-        ("{sender: github, secret: x, updates: {}}", "updates: Not a valid list."),
+        ("{sender: github, secret: x, updates: {}}", "updates: Must be a list."),
         (f"{{sender: github, secret: [], updates: [{UPDATE}]}}", "secret: Must have at least one secret reference."),
-        (f"{{sender: github, secret: , updates: [{UPDATE}]}}", "secret: Field may not be null."),
+        (f"{{sender: github, secret: , updates: [{UPDATE}]}}", "secret: Must not be null."),
         (f"{{sender: github, secret: x, when: true, updates: [{UPDATE}]}}",
          "when: Must be a string: an expression, without braces."),
         (f"{{sender: github, secret: x, wait: true, updates: [{UPDATE}]}}",
          "wait: Unknown field; the known fields are: sender, secret, when, updates."),
         (f"{{sender: github, secret: x, updates: [{UPDATE.replace('abc', '[a]')}]}}",
-         "updates.0.dataset: Not a valid string."),
+         "updates.0.dataset: Must be a string."),
         (f"{{sender: github, secret: x, updates: [{UPDATE.replace('abc', '~')}]}}",
-         "updates.0.dataset: Field may not be null."),
-        (f"{{sender: github, secret: x, when: , updates: [{UPDATE}]}}", "when: Field may not be null."),
+         "updates.0.dataset: Must not be null."),
+        (f"{{sender: github, secret: x, when: , updates: [{UPDATE}]}}", "when: Must not be null."),
         (f"{{sender: github, secret: x, updates: [{UPDATE.replace('apify,', 'apify, token: ,')}]}}",
-         "updates.0.token: Field may not be null."),
+         "updates.0.token: Must not be null."),
         (f"{{sender: github, secret: x, updates: [{UPDATE.replace('apify,', 'apify, token: 3,')}]}}",
-         "updates.0.token: Not a valid string."),
+         "updates.0.token: Must be a string."),
         (f"{{sender: github, secret: x, updates: [{UPDATE.replace('apify', '{a: b}')}]}}",
-         "updates.0.provider: Not a valid string."),
+         "updates.0.provider: Must be a string."),
         ("{sender: github, secret: x, updates: [{provider: '{{ event.p }}', dataset: abc, update: {name: null}}]}",
          "updates.0.provider: Must be one of: apify, data.world."),
         ("{sender: '{{ event.s }}', secret: x, updates: [{provider: apify, dataset: abc, update: {name: null}}]}",
@@ -326,7 +326,7 @@ def test_load_template_as_key_raises(mistakes: Mistakes) -> None:
 
 def test_load_hook_name_with_dot_is_quoted(mistakes: Mistakes) -> None:
     lines = mistakes(f"hooks: {{my.hook: {{sender: githib, secret: x, updates: [{UPDATE}]}}}}")
-    assert lines[0].startswith('relay.yaml:1: hook "my.hook": The hook\'s name: Must be')
+    assert lines[0].startswith('relay.yaml:1: hook "my.hook": The name must have ')
     assert lines[1].startswith('relay.yaml:1: hook "my.hook": sender: Must be one of')
 
 
@@ -427,14 +427,14 @@ hooks:
         when: event.a =
 """
     expected = """
-        13: hook a: updates.0.update.files.1.if: Not a valid template: unexpected ')' (line 1).
+        13: hook a: updates.0.update.files.1.if: Not a valid condition: the expression is incomplete
         14: hook a: updates.0.update.files.1.name: There is no name "flie". Did you mean file?
         15: hook a: updates.0.update.files.1.lables: Unknown field; did you mean labels?
-        16: hook a: updates.0.update.files.1.description: Length must be between 1 and 120.
+        16: hook a: updates.0.update.files.1.description: Must have 1 to 120 characters.
         17: hook a: updates.0.update.files.2.for: There is no name "evnt". Did you mean event?
-        17: hook a: updates.0.update.files.2.name: Missing data for required field.
-        20: hook a: updates.0.update.tags.0: Not a valid string.
-        21: hook a: updates.0.when: Not a valid template:
+        17: hook a: updates.0.update.files.2.name: Required: add this field.
+        20: hook a: updates.0.update.tags.0: Must be a string.
+        21: hook a: updates.0.when: Not a valid condition:
     """
     lines = mistakes(text)
     for line, beginning in zip(lines, expected.strip().splitlines(), strict=True):
@@ -486,14 +486,14 @@ def test_load_custom_sender_returns_sender(read: Read, sender: Any) -> None:
 @pytest.mark.parametrize(
     ("sender", "path", "message"),
     [
-        ({}, "sender.header", "Missing data for required field."),
+        ({}, "sender.header", "Required: add this field."),
         ({"header": "X Y"}, "sender.header", "Must be the name of a header, without '_'."),
         ({"header": "X-A", "hmac": "md5"}, "sender.hmac", "Must be one of: sha256, sha1, sha512."),
         ({"header": "X-A", "prefix": "v0="}, "sender.prefix", "Needs hmac."),
         ({"header": "X-A", "encoding": "hex"}, "sender.encoding", "Needs hmac."),
         ({"header": "X-A", "hash": "sha1"}, "sender.hash", "Unknown field"),
         (["github"], "sender", "Must be the name of a sender, or an object"),
-        (None, "sender", "Field may not be null."),
+        (None, "sender", "Must not be null."),
         ("githbu", "sender", "did you mean github?"),
     ],
 )

@@ -97,7 +97,7 @@ def test_evaluate_dataset_becomes_text(run: Run, value: JSON, text: str) -> None
 
 def test_evaluate_null_dataset_raises(run: Run) -> None:
     value = hook(update("apify", "{{ event.d }}", {"name": None}))
-    assert errors_of(run, value, {"d": None}) == {"updates.0.dataset": ["Field may not be null."]}
+    assert errors_of(run, value, {"d": None}) == {"updates.0.dataset": ["Must not be null."]}
 
 
 def test_evaluate_many_failures_reports_first(run: Run) -> None:
@@ -234,7 +234,7 @@ def test_evaluate_loop_error_has_index_in_source_list(run: Run) -> None:
     assert errors_of(run, files(FILE), payload) == {
         "updates.0.update.files.1.name": ["Must not contain '/'."],
         "updates.0.update.files.2.name": ["file.name is missing."],
-        "updates.0.update.files.3.name": ["Not a valid string."],
+        "updates.0.update.files.3.name": ["Must be a string."],
     }
 
 
@@ -247,7 +247,7 @@ def test_evaluate_loop_error_below_object_has_index_in_source_list(run: Run) -> 
 def test_evaluate_errors_of_literal_and_loop_at_same_path_keeps_both(run: Run) -> None:
     payload: JSON = {"files": [{"name": "a/b", "size": 1}], "x": ""}
     assert errors_of(run, files({"name": "{{ event.x }}"}, FILE), payload) == {
-        "updates.0.update.files.0.name": ["Length must be between 1 and 128.", "Must not contain '/'."],
+        "updates.0.update.files.0.name": ["Must have 1 to 128 characters.", "Must not contain '/'."],
     }
 
 

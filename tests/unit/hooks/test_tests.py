@@ -135,23 +135,23 @@ def test_read_tests_mistakes_have_line_and_path(mistakes: Callable[[str], list[s
     )
     assert found == [
         "1: test: Unknown field; did you mean tests?",
-        "3: tests.0.hook: Missing data for required field.",
+        "3: tests.0.hook: Required: add this field.",
         "4: tests.0.hok: Unknown field; did you mean hook?",
         "5: tests.0.payload: Can't read the file absent.json.",
         "6: tests.1.name: Must be distinct: tests.0 has this name.",
         "7: tests.1.hook: There is no hook nams. Did you mean names?",
-        "9: tests.1.headers: Two names differ only in the case of their letters, which has no meaning.",
-        "12: tests.1.expect.updates.0.update: Missing data for required field.",
-        "14: tests.2: Must be a JSON object.",
+        "9: tests.1.headers: Two headers have the same name in different case. Remove one of them.",
+        "12: tests.1.expect.updates.0.update: Required: add this field.",
+        "14: tests.2: Must be an object.",
         "16: tests.3.hook: There is no hook other. The hooks are: files, names.",
         "18: tests.3.expect.eror: Unknown field; did you mean error?",
-        "22: tests.4.headers: Not a valid mapping type.",
+        "22: tests.4.headers: Must be an object.",
     ]
 
 
 def test_read_tests_wrong_shape_names_the_line(mistakes: Callable[[str], list[str]]) -> None:
     assert mistakes("# c\n- a\n") == ["2: Must be an object with tests."]
-    assert mistakes("tests: 5\n") == ["1: tests: Not a valid list."]
+    assert mistakes("tests: 5\n") == ["1: tests: Must be a list."]
 
 
 def test_read_tests_invalid_yaml_names_the_line(mistakes: Callable[[str], list[str]]) -> None:

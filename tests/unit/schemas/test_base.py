@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from marshmallow import ValidationError, fields
+from marshmallow import ValidationError, fields, validate
 
 from schemas.base import (
     MAX_ERRORS,
@@ -49,9 +49,9 @@ def test_validate_valid_object_returns_no_errors() -> None:
         ({"titel": 1}, {"titel": ["Unknown field; did you mean title?"]}),
         ({"zzz": 1}, {"zzz": ["Unknown field; the known fields are: title, inner, items, tags, flag."]}),
         ({"inner": {"name": "a", "x": 1}}, {"inner.x": ["Unknown field; the known fields are: name."]}),
-        ({"inner": []}, {"inner": ["Must be a JSON object."]}),
-        ({"items": [{"name": "a"}, 1]}, {"items.1": ["Must be a JSON object."]}),
-        ({"items": {}}, {"items": ["Not a valid list."]}),
+        ({"inner": []}, {"inner": ["Must be an object."]}),
+        ({"items": [{"name": "a"}, 1]}, {"items.1": ["Must be an object."]}),
+        ({"items": {}}, {"items": ["Must be a list."]}),
         ({"tags": ["a", "b", "a"]}, {"tags.2": ["Must be distinct: the list already has this item."]}),
         ({"flag": 1}, {"flag": ["Must be true or false."]}),
         (
@@ -137,7 +137,22 @@ def test_string_values_names_each_other_value() -> None:
     string_values({"a": "x"})
     with pytest.raises(ValidationError) as caught:
         string_values({"a": "x", "b": 1, "c": None})
-    assert caught.value.messages == {"b": ["Not a valid string."], "c": ["Not a valid string."]}
+    assert caught.value.messages == {"b": ["Must be a string."], "c": ["Must be a string."]}
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "message"),
+    [
+        (validate.Length(min=1), "", "Must have 1 or more characters."),
+        (validate.Length(max=3), "abcd", "Must have at most 3 characters."),
+        (validate.Length(min=2, max=3), "a", "Must have 2 to 3 characters."),
+        (validate.Length(min=2, max=3), "abcd", "Must have 2 to 3 characters."),
+    ],
+)
+def test_length_of_other_value_raises(rule: validate.Length, value: str, message: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        rule(value)
+    assert caught.value.messages == [message]
 
 
 @pytest.mark.parametrize(

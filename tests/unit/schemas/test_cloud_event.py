@@ -73,7 +73,7 @@ def test_from_structured_invalid_base64_raises(data: str) -> None:
 
 
 def test_from_structured_base64_data_without_object_raises() -> None:
-    with pytest.raises(InvalidJSONError, match="In data_base64: The body must be a JSON object"):
+    with pytest.raises(InvalidJSONError, match="In data_base64: The JSON must be an object"):
         from_structured({**ATTRIBUTES, "data_base64": base64.b64encode(b"[]").decode()})
 
 
@@ -171,7 +171,7 @@ def test_from_binary_missing_header_raises(name: str) -> None:
     attributes = binary_attributes({key: value for key, value in HEADERS.items() if key != name})
     with pytest.raises(InvalidEventError) as caught:
         from_binary(attributes, EVENT)
-    assert caught.value.problem.errors == {name: ["Missing data for required field."]}
+    assert caught.value.problem.errors == {name: ["Required: add this field."]}
 
 
 @given(

@@ -40,7 +40,7 @@ def test_read_event_keeps_order_null_and_omission() -> None:
 @pytest.mark.parametrize("field", ["provider", "dataset", "update"])
 def test_read_event_missing_or_null_field_raises(field: str) -> None:
     without_field = {name: value for name, value in EVENT.items() if name != field}
-    assert errors_of(without_field)[field] == ["Missing data for required field."]
+    assert errors_of(without_field)[field] == ["Required: add this field."]
     assert field in errors_of({**EVENT, field: None})
 
 
@@ -70,9 +70,9 @@ def test_read_event_several_mistakes_raises_with_all_errors() -> None:
         "datset": ["Unknown field; did you mean dataset?"],
         "id": ["Must be 1 to 200 printable ASCII characters."],
         "update.titel": ["Unknown field; did you mean title?"],
-        "update.tags.0": ["Length must be between 2 and 25."],
+        "update.tags.0": ["Must have 2 to 25 characters."],
         "update.tags.1": ["Must contain only the letters a-z and A-Z, digits, and spaces."],
-        "update.files.0.name": ["Missing data for required field."],
+        "update.files.0.name": ["Required: add this field."],
         "update.files.0.source.url": ["Must be an http, https, ftp, or ftps URL with a host."],
         "update.files.0.source.metod": ["Unknown field; did you mean method?"],
     }
@@ -90,7 +90,7 @@ def test_read_event_unprintable_id_raises(event_id: str) -> None:
 
 @pytest.mark.parametrize("field", ["id", "type", "time"])
 def test_read_event_number_in_text_field_raises(field: str) -> None:
-    assert errors_of({**EVENT, field: 7}) == {field: ["Not a valid string."]}
+    assert errors_of({**EVENT, field: 7}) == {field: ["Must be a string."]}
 
 
 def test_read_event_empty_type_raises() -> None:

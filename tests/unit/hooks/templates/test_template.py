@@ -522,16 +522,21 @@ def test_compile_condition_no_expression_raises(text: str) -> None:
         compile_condition(text, LIMIT)
 
 
+MALFORMED = "Not a valid condition: the expression is incomplete or has an extra character."
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("{{ event.x }}", "A condition has no braces: event.x == 'y'."),
         ("event.x = 1", "Compare with ==, and write and, or, and not."),
-        ("event.x && event.y", "Compare with ==, and write and, or, and not."),
+        ("event.x && event.y", f"{MALFORMED} Compare with ==, and write and, or, and not."),
         ("event.x || event.y", "Compare with ==, and write and, or, and not."),
         ("!event.x", "Compare with ==, and write and, or, and not."),
-        ("event.x ==", "Not a valid template: unexpected ')' (line 1)."),
-        ("event.x != 1 and", "Not a valid template: unexpected ')' (line 1)."),
+        ("event.x ==", f"{MALFORMED} Write a comparison, such as event.x == 'y'."),
+        ("event.x != 1 and", f"{MALFORMED} Write a comparison, such as event.x == 'y'."),
+        ("event.x ==\n  'y')", f"{MALFORMED} Write a comparison, such as event.x == 'y'."),
+        ("event.x | defalt(value='a') == 'a'", 'There is no filter "defalt". Did you mean default?'),
     ],
 )
 def test_compile_condition_mistake_names_remedy(text: str, message: str) -> None:
