@@ -20,13 +20,13 @@ help:  ## show this list
 demo: .venv/run  ## update a dataset on Apify and one on data.world, all on this machine
 	@$(BIN)/python -m deploy.local.demo
 
-run: .venv/run  ## start the function, both providers and Secret Manager, and print curl commands to paste
+run: .venv/run  ## start the function, both providers, and Secret Manager, and print curl commands to paste
 	@$(BIN)/python -m deploy.local.run
 
 check: .venv/dev  ## run the linters, the tests of the hooks, and the unit tests (in half a minute)
 	@$(MAKE) --no-print-directory --jobs=2 unit lint
 
-test: .venv/dev .venv/airflow/done .venv/terraform/done lint  ## run everything that must pass
+test: .venv/dev .venv/airflow/done .venv/terraform/done lint  ## run all checks and tests
 	@echo "== all tests"
 	@# All tests of a file run in one worker, which makes the fixtures of the module (a deployment, a plan) only once.
 	@$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report= $(PYTEST_ARGS)
@@ -43,7 +43,7 @@ bench: .venv/bench/done  ## measure the cost of an event and of a start
 	@$(BIN)/python -m tests.benchmarks.bench --python $(CURDIR)/.venv/bench/bin/python \
 	    $(or $(BENCH_ARGS),--page tests/benchmarks/README.md)
 
-lint: ruff mypy imports hooks  ## run ruff, mypy and import-linter, and check deploy/relay.yaml with its tests
+lint: ruff mypy imports hooks  ## run ruff, mypy, and import-linter, and check deploy/relay.yaml with its tests
 
 ruff: .venv/dev
 	@$(BIN)/ruff check .
@@ -77,7 +77,7 @@ tables: .venv/dev  ## generate the tables of fields in deploy/recipes/README.md 
 picture: .venv/run  ## generate the picture of the demo in README.md
 	@$(BIN)/python -m deploy.local.picture
 
-clean:  ## remove everything that the other commands have made
+clean:  ## remove the virtual environments and the caches
 	find . -name __pycache__ -not -path './.venv/*' -exec rm -rf {} +
 	rm -rf .venv .coverage .coverage.* .import_linter_cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .soak
 
@@ -98,8 +98,8 @@ clean:  ## remove everything that the other commands have made
 	@$(PIP_INSTALL) "the tests need (two minutes on a slow connection)" -r tests/requirements.txt
 	@touch $@
 
-# The benchmarks measure the function with the packages that are deployed. Some of these packages import further
-# packages if they find them.
+# The benchmarks measure the function with the packages that are deployed. Some of the function's packages import an
+# optional package if it is installed, so the benchmarks need an environment without the packages of the tests.
 .venv/bench/done: requirements.txt | .venv/dev
 	@$(BIN)/uv venv -q --clear --python $(BIN)/python .venv/bench
 	@$(BIN)/uv pip install -q --compile-bytecode --require-hashes --python .venv/bench -r requirements.txt

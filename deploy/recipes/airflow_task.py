@@ -58,7 +58,8 @@ def publish_products() -> None:
     update_dataset(
         "data.world",
         "acme/products",
-        # A run that an asset has started has no logical date, and so no `ts`.
+        # A run that an asset has started has no logical date, and so no variable `ts`. The filter `ts` below formats
+        # `run_after`, which always exists.
         {
             "summary": "Built by Airflow's run {{ run_id }} on {{ dag_run.run_after | ts }}.",
             "tags": ["products", "daily"],

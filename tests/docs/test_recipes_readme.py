@@ -225,7 +225,7 @@ def test_recipes_readme_names_every_sender() -> None:
 
 
 def test_recipes_readme_names_the_senders_with_a_test_message() -> None:
-    (sentence,) = re.findall(r"ignores the test messages of (.*?) without", SECTIONS["Conditions"], re.DOTALL)
+    (sentence,) = re.findall(r"needs no condition for the test messages of (.*?):", SECTIONS["Conditions"], re.DOTALL)
     with_test_message = {
         name for name, sender in SENDERS.items() if sender.test_header or sender.test_field or sender.test_texts
     }
