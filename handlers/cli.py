@@ -291,6 +291,8 @@ def _run_tests(settings: Settings, config: Config, providers: Mapping[str, Provi
         raise _CommandError(f"\n{file.name}: {len(failures)} of {_count(len(tests), 'test')} failed.")
     if tests:
         print(f"{file.name}: {_count(len(tests), 'test')} passed.")
+    elif config.hooks:
+        print(f"{file.name}: there are no tests of the hooks, so none ran.")
 
 
 def _accept(name: str, settings: Settings, config: Config, providers: Mapping[str, Provider]) -> None:

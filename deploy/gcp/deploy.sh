@@ -70,6 +70,7 @@ die() {
 for setting in ${SETTINGS[@]+"${SETTINGS[@]}"}; do
     case $setting in
         THREADS=*) die "--set THREADS: use --concurrency, which sets the number of threads, too." ;;
+        RELAY_CONFIG=[!/]*) die "--set RELAY_CONFIG: the deployment contains only deploy/relay.yaml. Copy the hooks there." ;;
         PORT=* | K_*=*) die "--set ${setting%%=*}: Cloud Run sets this variable itself. Remove the option." ;;
         [A-Z]*=*) ;;
         *) die "--set needs a value of the form NAME=VALUE, with a name in capitals." ;;
@@ -88,6 +89,10 @@ esac
 # https://cloud.google.com/iam/docs/service-accounts-create
 [[ $SERVICE =~ ^[a-z][a-z0-9-]{4,22}[a-z0-9]$ ]] ||
     die "--service must be 6 to 24 lowercase letters, digits, and hyphens. It must begin with a letter and not end with a hyphen."
+
+if [ -n "${RELAY_CONFIG:-}" ]; then
+    echo "deploy.sh: RELAY_CONFIG has no effect here: the hooks of the deployment are in deploy/relay.yaml." >&2
+fi
 
 step() { printf '== %s\n' "$1"; }
 
@@ -344,6 +349,7 @@ fi
 DEPLOY+=(${EXTRA[@]+"${EXTRA[@]}"})
 if $DRY_RUN; then
     print_command "${DEPLOY[@]}"
+    step "a dry run: nothing has changed"
     exit 0
 fi
 TRIES=0

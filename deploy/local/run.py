@@ -17,10 +17,11 @@ from deploy.local.cloud import APIFY_USER, DATA_WORLD_OWNER, PROJECT, Cloud, Fun
 from deploy.local.hook_requests import HookRequest, LocalHooks, generate_variables, load
 from deploy.local.terminal import accept_all_characters, paint, readable, width, wrap
 from handlers.hooks import Config, ConfigError
+from handlers.hooks.loader import DEFAULT_PATH
 from handlers.logs import write_all
 from schemas.event import Update
 
-#: The hooks without RELAY_CONFIG.
+#: The hooks if neither RELAY_CONFIG nor deploy/relay.yaml has hooks.
 RECIPE = "deploy/recipes/github-workflow.yaml"
 _DEFAULT_PORT = 8080
 
@@ -88,8 +89,8 @@ def main() -> int:
     """Run until Ctrl-C, SIGTERM, or a closed terminal, or until the function ends."""
     accept_all_characters()
     stop = stop_event()
-    path = os.environ.get("RELAY_CONFIG") or RECIPE
     try:
+        path = _hooks_file()
         port = choose_port(os.environ.get("PORT", ""))
         variables = generate_variables(load(path, None), os.environ)
         environ = {**os.environ, **variables, "GOOGLE_CLOUD_PROJECT": PROJECT}
@@ -133,6 +134,17 @@ def _serve(cloud: Cloud, config: Config, hooks: LocalHooks, function: Function, 
             # The terminal may be closed.
             with suppress(OSError):
                 os.write(sys.stdout.fileno(), b"\nEverything has stopped.\n")
+
+
+def _hooks_file() -> str:
+    """Return the path of the file with the hooks: RELAY_CONFIG, or the default file if it has a hook, or a recipe.
+
+    Raises:
+        ConfigError: The default file has mistakes.
+    """
+    if path := os.environ.get("RELAY_CONFIG"):
+        return path
+    return DEFAULT_PATH if load(DEFAULT_PATH, None).hooks else RECIPE
 
 
 def choose_port(setting: str) -> int:
@@ -222,9 +234,9 @@ def _native_commands(cloud: Cloud, url: str, config: Config) -> list[str]:
         cloud.data_world.add(reference)
     title = {"title": "Products, daily"}
     events = [
+        ("Preview the request, without sending it", "data.world", reference, title, "/?dry_run=true"),
         ("Update a dataset on Apify", "apify", dataset_id, {"generalAccess": "ANYONE_WITH_ID_CAN_READ"}, ""),
         ("Update a dataset on data.world", "data.world", reference, title, ""),
-        ("Preview the request, without sending it", "data.world", reference, title, "/?dry_run=true"),
         ("Send an event with a typing error", "data.world", reference, {"titel": "Products, daily"}, ""),
     ]
     lines = []

@@ -398,6 +398,7 @@ def test_deploy_sh_code_only_without_a_service_fails(empty: FakeGoogleCloud, tmp
     [
         (["--sett", "A=b"], "Unknown option: --sett"),
         (["--project"], "--project needs a value."),
+        (["--set", "RELAY_CONFIG=my.yaml"], "--set RELAY_CONFIG: the deployment contains only deploy/relay.yaml."),
         (["--set", "threads"], "--set needs a value of the form NAME=VALUE"),
         (["--set", "THREADS=5"], "--set THREADS: use --concurrency"),
         (["--set", "LOG_LEVEL=a##b"], "the value must not contain ##"),

@@ -419,7 +419,8 @@ def test_run_without_a_terminal_keeps_the_log_in_json(tmp_path: Path) -> None:
         run.process.send_signal(signal.SIGTERM)
         output, _ = run.process.communicate()
     lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
-    assert "POST /: delivered" in [line["message"] for line in lines]
+    # The first command previews a request.
+    assert "POST /: dry run" in [line["message"] for line in lines]
 
 
 @pytest.mark.parametrize("end", ["Ctrl-C", "SIGTERM", "closed terminal"])
