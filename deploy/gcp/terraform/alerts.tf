@@ -1,5 +1,5 @@
-# Who is told of what. Where one line of the log is enough, the alert looks at the log; where it takes several, at a
-# metric.
+# The alert policies, and the notification channels. A policy that one log line can trigger matches the log directly. A
+# policy with a threshold uses a log-based metric.
 # https://cloud.google.com/monitoring/alerts
 # https://cloud.google.com/logging/docs/alerting/log-based-alerts
 
@@ -20,7 +20,7 @@ locals {
   channels = concat(
     [for channel in google_monitoring_notification_channel.email : channel.name], var.notification_channels,
   )
-  # An incident that nothing was heard of for this long is over.
+  # Cloud Monitoring closes an incident after this time without new data.
   auto_close = "3600s"
 }
 
@@ -36,8 +36,9 @@ resource "google_monitoring_notification_channel" "email" {
   depends_on = [google_project_service.api]
 }
 
-# "If a metric was created recently, it could take up to 10 minutes to become available": an alert on one that isn't yet
-# is refused with 404, and the provider doesn't try again. So: wait once. If it is refused all the same, apply again.
+# "If a metric was created recently, it could take up to 10 minutes to become available." Until then, Cloud Monitoring
+# rejects an alert policy for the metric with 404, and the Terraform provider doesn't retry the request. Therefore, wait
+# once after the creation of the metrics. If Cloud Monitoring still rejects a policy, run `terraform apply` again.
 # https://github.com/hashicorp/terraform-provider-google/issues/11102
 resource "terraform_data" "metrics_are_known" {
   triggers_replace = [
@@ -53,13 +54,13 @@ resource "terraform_data" "metrics_are_known" {
 
 resource "google_monitoring_alert_policy" "failures" {
   project               = var.project
-  display_name          = "${var.service_name}: deliveries fail"
+  display_name          = "${var.service_name}: failed deliveries"
   combiner              = "OR"
   severity              = "ERROR"
   notification_channels = local.channels
 
   conditions {
-    display_name = "More than ${var.failure_count} in 10 minutes"
+    display_name = "More than ${var.failure_count} failed deliveries in 10 minutes"
     condition_threshold {
       filter          = local.failed
       comparison      = "COMPARISON_GT"
@@ -74,7 +75,7 @@ resource "google_monitoring_alert_policy" "failures" {
   }
 
   conditions {
-    display_name = "More than ${format("%g", var.failure_share * 100)} % of an hour's"
+    display_name = "More than ${format("%g", var.failure_share * 100)}% of the deliveries of an hour failed"
     condition_threshold {
       filter             = local.failed
       denominator_filter = local.tries
@@ -101,10 +102,10 @@ resource "google_monitoring_alert_policy" "failures" {
   documentation {
     mime_type = "text/markdown"
     content   = <<-EOT
-      Updates did not reach their platform, though they were tried again. Some senders never send an event again.
-      The log lines with `outcome` `failed` say which, and by `problem` why.
+      Updates did not reach their provider, although the function retried them. Some senders never send an event again.
+      The log lines with the `outcome` `failed` show the updates. `problem` in these lines is the reason.
 
-      What to do: ${var.runbook}#failures
+      Remedy: ${var.runbook}#failures
     EOT
   }
 
@@ -113,7 +114,7 @@ resource "google_monitoring_alert_policy" "failures" {
 
 resource "google_monitoring_alert_policy" "latency" {
   project               = var.project
-  display_name          = "${var.service_name}: deliveries take long"
+  display_name          = "${var.service_name}: slow deliveries"
   combiner              = "OR"
   severity              = "WARNING"
   notification_channels = local.channels
@@ -140,25 +141,26 @@ resource "google_monitoring_alert_policy" "latency" {
   documentation {
     mime_type = "text/markdown"
     content   = <<-EOT
-      One delivery in twenty takes longer than ${var.latency_p95_ms} ms. Most senders hang up after 10 s.
+      One delivery in twenty takes longer than ${var.latency_p95_ms} ms. Most senders disconnect after 10 s.
 
-      What to do: ${var.runbook}#latency
+      Remedy: ${var.runbook}#latency
     EOT
   }
 
   depends_on = [terraform_data.metrics_are_known]
 }
 
-# Each of them needs somebody, and the first one already: no update of that platform goes out until then.
+# Alert at the first log line: the function delivers no further update to the provider until an operator corrects the
+# token.
 resource "google_monitoring_alert_policy" "token_trouble" {
   project               = var.project
-  display_name          = "${var.service_name}: a token doesn't do"
+  display_name          = "${var.service_name}: unusable token"
   combiner              = "OR"
   severity              = "CRITICAL"
   notification_channels = local.channels
 
   conditions {
-    display_name = "A platform refused our token, or a token can't be had"
+    display_name = "A provider denied access, or a token is unavailable"
     condition_matched_log {
       filter = "${local.this_service} AND ${local.problems.token_trouble}"
       label_extractors = {
@@ -182,27 +184,27 @@ resource "google_monitoring_alert_policy" "token_trouble" {
       Problem: $${log.extracted_label.problem}. Provider: $${log.extracted_label.provider}. Hook:
       $${log.extracted_label.hook}.
 
-      `upstream-denied`: the platform refuses the token, also a fresh one. `secret-unusable`: the token is missing,
-      denied, empty or damaged. `secret-unreachable`: Secret Manager doesn't answer.
+      `upstream-denied`: the provider refuses the newest version of the token. `secret-unusable`: the secret with the
+      token is missing, denied, empty, or damaged. `secret-unreachable`: Secret Manager doesn't respond.
 
-      What to do: ${var.runbook}#token-trouble
+      Remedy: ${var.runbook}#token-trouble
     EOT
   }
 
   depends_on = [google_project_service.api]
 }
 
-# A start that is refused says so on stderr, as text (main.py); what Cloud Run itself finds wrong with an instance (out
-# of memory, a startup probe that fails) is in its system log.
+# If the function refuses to start, main.py writes the reason to stderr as text, without jsonPayload. Cloud Run writes
+# the failures of an instance, such as a lack of memory or a failed startup probe, to the system log.
 resource "google_monitoring_alert_policy" "faults" {
   project               = var.project
-  display_name          = "${var.service_name}: a fault of its own"
+  display_name          = "${var.service_name}: fault of the function"
   combiner              = "OR"
   severity              = "CRITICAL"
   notification_channels = local.channels
 
   conditions {
-    display_name = "An internal error, a refused start, or an instance that failed"
+    display_name = "An internal error, a refused start, or a failed instance"
     condition_matched_log {
       filter = join(" AND ", [local.this_service, "(${join(" OR ", [
         local.problems.fault,
@@ -225,10 +227,10 @@ resource "google_monitoring_alert_policy" "faults" {
   documentation {
     mime_type = "text/markdown"
     content   = <<-EOT
-      Revision `$${log.extracted_label.revision}`. An `internal-error` line has the stack in `stack_trace`; a refused start
-      names every setting, or every place in relay.yaml, that is wrong.
+      Revision: `$${log.extracted_label.revision}`. A log line with the problem `internal-error` has the stack in
+      `stack_trace`. After a refused start, the log lists each mistake in the settings or in relay.yaml.
 
-      What to do: ${var.runbook}#faults
+      Remedy: ${var.runbook}#faults
     EOT
   }
 
@@ -237,13 +239,13 @@ resource "google_monitoring_alert_policy" "faults" {
 
 resource "google_monitoring_alert_policy" "busy" {
   project               = var.project
-  display_name          = "${var.service_name}: too many calls under way"
+  display_name          = "${var.service_name}: too many concurrent calls"
   combiner              = "OR"
   severity              = "WARNING"
   notification_channels = local.channels
 
   conditions {
-    display_name = "More than ${var.busy_count} requests turned away in 10 minutes"
+    display_name = "The function rejected more than ${var.busy_count} requests in 10 minutes"
     condition_threshold {
       filter          = local.metric.busy
       comparison      = "COMPARISON_GT"
@@ -264,9 +266,10 @@ resource "google_monitoring_alert_policy" "busy" {
   documentation {
     mime_type = "text/markdown"
     content   = <<-EOT
-      A platform has its whole share of an instance's calls under way: it is slow, or there is more to do than before.
+      An instance makes as many concurrent calls to a provider as it may. The provider is slow, or the number of events
+      has increased.
 
-      What to do: ${var.runbook}#busy
+      Remedy: ${var.runbook}#busy
     EOT
   }
 

@@ -1,4 +1,4 @@
-# One page: what became of the deliveries, then the instances that carried them.
+# The dashboard: first the outcomes of the deliveries, then the instances of the service.
 # https://cloud.google.com/monitoring/dashboards/api-dashboard
 # https://cloud.google.com/monitoring/api/metrics_gcp_p_z#gcp-run
 
@@ -13,16 +13,17 @@ locals {
     } : key => "${local.this_service} AND metric.type=\"run.googleapis.com/${name}\""
   }
 
-  # How each chart is drawn, over which period a point is reckoned, by which label lines stay apart, and where an
-  # alert's threshold is. A line is a filter, and how the series that it finds become one.
+  # For each chart: the type of its plot, the period and the aligner of its points, the labels that separate its time
+  # series, and the threshold of the alert, if any. Each entry of `lines` has a filter, and the reducer that combines
+  # the time series of the filter.
   charts = [
     {
-      title = "Deliveries by outcome"
+      title = "Deliveries, by outcome"
       type  = "STACKED_BAR", period = "300s", align = "ALIGN_DELTA", by = ["outcome"], threshold = null
       lines = [{ filter = local.metric.deliveries, reduce = "REDUCE_SUM" }]
     },
     {
-      title = "Deliveries tried, by provider"
+      title = "Deliveries sent to a provider, by provider"
       type  = "STACKED_BAR", period = "300s", align = "ALIGN_DELTA", by = ["provider"], threshold = null
       lines = [{ filter = local.tries, reduce = "REDUCE_SUM" }]
     },
@@ -40,32 +41,32 @@ locals {
       ]
     },
     {
-      title = "Attempts per delivery, 95th percentile by provider"
+      title = "Attempts per delivery, 95th percentile, by provider"
       type  = "LINE", period = "600s", align = "ALIGN_DELTA", by = ["provider"], threshold = null
       lines = [{ filter = local.metric.attempts, reduce = "REDUCE_PERCENTILE_95" }]
     },
     {
-      title = "Token trouble by problem (an alert at the first)"
+      title = "Unusable tokens, by problem (an alert at the first one)"
       type  = "STACKED_BAR", period = "300s", align = "ALIGN_DELTA", by = ["problem"], threshold = null
       lines = [{ filter = local.metric.token_trouble, reduce = "REDUCE_SUM" }]
     },
     {
-      title = "Turned away in 10 minutes, by provider"
+      title = "Requests rejected in 10 minutes because of too many calls, by provider"
       type  = "STACKED_BAR", period = "600s", align = "ALIGN_DELTA", by = ["provider"], threshold = var.busy_count
       lines = [{ filter = local.metric.busy, reduce = "REDUCE_SUM" }]
     },
     {
-      title = "Requests per second by answer"
+      title = "Requests per second, by class of the response"
       type  = "STACKED_AREA", period = "60s", align = "ALIGN_RATE", by = ["response_code_class"], threshold = null
       lines = [{ filter = local.cloud_run.requests, reduce = "REDUCE_SUM" }]
     },
     {
-      title = "Instances by state (the line: as many as there may be)"
+      title = "Instances, by state (the line is the maximum)"
       type  = "STACKED_AREA", period = "60s", align = "ALIGN_MAX", by = ["state"], threshold = var.max_instances
       lines = [{ filter = local.cloud_run.instances, reduce = "REDUCE_SUM" }]
     },
     {
-      title = "CPU and memory in use, 95th percentile"
+      title = "CPU and memory utilization, 95th percentile"
       type  = "LINE", period = "60s", align = "ALIGN_DELTA", by = [], threshold = null
       lines = [
         for part in ["cpu", "memory"] :
@@ -73,7 +74,7 @@ locals {
       ]
     },
     {
-      title = "Container startup (ms), 95th percentile"
+      title = "Container startup latency (ms), 95th percentile"
       type  = "LINE", period = "300s", align = "ALIGN_DELTA", by = [], threshold = null
       lines = [{ filter = local.cloud_run.startup, reduce = "REDUCE_PERCENTILE_95" }]
     },

@@ -1,5 +1,5 @@
-# GitHub's workflow deploys the code without a key that could be lost: its own token of a few minutes is exchanged. Only
-# with github_repository.
+# The deployment of the code from GitHub, which exists only if github_repository is set. GitHub's workflow needs no
+# stored key: Google exchanges GitHub's token, which is valid for a few minutes, for a token of a service account.
 # https://cloud.google.com/iam/docs/workload-identity-federation-with-deployment-pipelines
 
 locals {
@@ -17,7 +17,7 @@ locals {
     ? "assertion.repository == '${coalesce(var.github_repository, "-")}'"
     : "assertion.repository_id == '${coalesce(var.github_repository_id, "-")}'"
   )
-  github_who = (
+  github_attribute = (
     var.github_repository_id == null
     ? "attribute.repository/${coalesce(var.github_repository, "-")}"
     : "attribute.repository_id/${coalesce(var.github_repository_id, "-")}"
@@ -29,7 +29,7 @@ resource "google_service_account" "github" {
 
   project      = var.project
   account_id   = var.github_account
-  display_name = "Dataset Relay: GitHub deploys the code"
+  display_name = "Dataset Relay: deploys the code from GitHub"
   depends_on   = [google_project_service.api]
 }
 
@@ -50,9 +50,9 @@ resource "google_iam_workload_identity_pool_provider" "github" {
   workload_identity_pool_provider_id = "github"
   display_name                       = "GitHub Actions"
 
-  # All of GitHub signs with this issuer: without the condition any repository's token would be taken. Any workflow on
-  # the branch can request a token. GitHub adds the claim `environment` only to the token of a job that names an
-  # environment, after the reviewers of that environment have approved the job.
+  # GitHub signs the tokens of all repositories with this issuer. Without the condition, Google would accept the token
+  # of any repository. Any workflow on the branch can request a token. GitHub adds the claim `environment` only to the
+  # token of a job that names an environment, after the reviewers of that environment have approved the job.
   # https://docs.github.com/en/actions/reference/security/oidc
   attribute_condition = join(" && ", [
     local.github_condition,

@@ -1,13 +1,16 @@
-# The accounts, and every grant but the public one (main.tf). Only *_iam_member: a *_binding or *_policy would take away
-# what others were given.
+# The service accounts, and every grant except for the public one in main.tf. All grants are *_iam_member resources,
+# because a *_iam_binding or a *_iam_policy would revoke the grants of other members.
 
 locals {
-  # Made of what is known before the account is, so that a plan shows who gets what; the reference keeps the order.
+  # Google returns the email address only after the creation of the service account. Therefore, build the address from
+  # the ID: a plan can then show the member of each grant. The reference to the resource preserves the order of
+  # creation.
   runtime_email = "${google_service_account.runtime.account_id}@${var.project}.iam.gserviceaccount.com"
   build_email   = "${google_service_account.build.account_id}@${var.project}.iam.gserviceaccount.com"
 }
 
-# Neither is the default compute account, which every other thing in the project may run as, and which often has Editor.
+# The function and the build use separate service accounts in place of the default service account of Compute Engine.
+# Other workloads of the project also use the default service account, and it often has the role Editor.
 # https://cloud.google.com/iam/docs/service-account-types#default
 resource "google_service_account" "runtime" {
   project      = var.project
@@ -23,7 +26,7 @@ resource "google_service_account" "build" {
   depends_on   = [google_project_service.api]
 }
 
-# The function reads its secrets, each by a grant of its own, and may do nothing else.
+# The function may read its secrets, and nothing else. Each secret has a grant of its own.
 # https://cloud.google.com/secret-manager/docs/access-control
 resource "google_secret_manager_secret_iam_member" "runtime" {
   for_each = google_secret_manager_secret.relay
@@ -34,7 +37,7 @@ resource "google_secret_manager_secret_iam_member" "runtime" {
   member    = "serviceAccount:${local.runtime_email}"
 }
 
-# Reads the uploaded source, writes the image and the build's log.
+# A build reads the uploaded source, and writes the image and the log.
 # https://cloud.google.com/run/docs/configuring/services/build-service-account
 resource "google_project_iam_member" "build" {
   project = var.project
@@ -42,7 +45,8 @@ resource "google_project_iam_member" "build" {
   member  = "serviceAccount:${local.build_email}"
 }
 
-# What a deployment from source needs, and no more: neither who may call nor any other grant can be changed with it.
+# The least roles for a deployment from source. With these roles, GitHub's workflow can change neither the callers of
+# the service nor any other grant.
 # https://cloud.google.com/run/docs/configuring/services/build-service-account
 resource "google_project_iam_member" "github" {
   for_each = local.with_github ? toset(["roles/run.sourceDeveloper", "roles/serviceusage.serviceUsageConsumer"]) : []
@@ -52,7 +56,8 @@ resource "google_project_iam_member" "github" {
   member  = "serviceAccount:${local.github_email}"
 }
 
-# It may have things run as these two accounts, not as any other of the project.
+# GitHub's workflow can deploy and build with these two service accounts, and with no other service account of the
+# project.
 resource "google_service_account_iam_member" "github" {
   for_each = local.with_github ? { runtime = local.runtime_email, build = local.build_email } : {}
 
@@ -61,13 +66,14 @@ resource "google_service_account_iam_member" "github" {
   member             = "serviceAccount:${local.github_email}"
 }
 
-# One repository's workflows may act as GitHub's account; github.tf says from which ref.
+# Only the workflows of one repository can use the service account for GitHub. The condition in github.tf limits the
+# permission to one ref and to one environment.
 resource "google_service_account_iam_member" "github_workflow" {
   count = local.with_github ? 1 : 0
 
   service_account_id = "projects/${var.project}/serviceAccounts/${local.github_email}"
   role               = "roles/iam.workloadIdentityUser"
   member = join("/", [
-    "principalSet://iam.googleapis.com", google_iam_workload_identity_pool.github[0].name, local.github_who,
+    "principalSet://iam.googleapis.com", google_iam_workload_identity_pool.github[0].name, local.github_attribute,
   ])
 }

@@ -1,20 +1,22 @@
-# What the function's log lines (handlers/inbound/request_log.py) are counted by, and which lines of the platform's aren't kept.
-# A metric's labels take few values each: never the dataset or the delivery, of which there is no end.
+# The metrics from the log lines of the function (handlers/inbound/request_log.py), and the exclusion of some lines of
+# Cloud Run's request log. Use only labels with few values, because each combination of values is a time series. The
+# dataset and the delivery ID have unlimited numbers of values.
 # https://cloud.google.com/logging/docs/logs-based-metrics
 # https://cloud.google.com/logging/docs/view/logging-query-language
 
 locals {
   this_service = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${var.service_name}\""
 
-  # Every request has an outcome but those of GET /health and GET /openapi.json. A dry run delivers nothing. Its outcome
-  # is "dry_run", or "failed" if it failed.
+  # Every request has an outcome, except for GET /health and GET /openapi.json. A dry run delivers nothing. Its outcome
+  # is "dry_run", or "failed" after a failure.
   deliveries = "${local.this_service} AND jsonPayload.outcome:* AND NOT jsonPayload.dry_run=true"
-  # Those that reached out to a platform or meant to; what strangers try on a public address isn't among them.
+  # The requests for which the function called a provider, or failed before the call. The requests of unauthenticated
+  # callers have the outcome "rejected", and are not among them.
   tried = "${local.deliveries} AND jsonPayload.outcome=(\"delivered\" OR \"failed\")"
 
-  # Of an event with several updates, the line names each problem once: "busy+upstream-denied". A failure that an
-  # unauthenticated caller causes has the outcome "rejected", and must neither be counted here nor cause an alert. The
-  # brackets are necessary: OR binds tighter than AND.
+  # The log line of an event with several updates names each problem once, such as "busy+upstream-denied". A failure
+  # that an unauthenticated caller causes has the outcome "rejected". These filters must not match such a failure,
+  # because it must not trigger an alert. The parentheses are necessary: OR takes precedence over AND.
   problems = {
     for name, alternatives in {
       token_trouble = "upstream-denied|secret-unusable|secret-unreachable"
@@ -27,7 +29,7 @@ locals {
 resource "google_logging_metric" "deliveries" {
   project     = var.project
   name        = "${var.service_name}/deliveries"
-  description = "Requests about an event, by what became of them."
+  description = "Requests with an event, by outcome."
   filter      = local.deliveries
 
   label_extractors = {
@@ -42,15 +44,15 @@ resource "google_logging_metric" "deliveries" {
     unit        = "1"
     labels {
       key         = "outcome"
-      description = "delivered, rejected, ignored or failed"
+      description = "delivered, rejected, ignored, dry_run, or failed."
     }
     labels {
       key         = "provider"
-      description = "apify, data.world or apify+data.world; empty where it came to none"
+      description = "apify, data.world, or apify+data.world. Empty if the request has no valid update."
     }
     labels {
       key         = "hook"
-      description = "The hook's name; empty for a native event"
+      description = "The name of the hook. Empty for a native event."
     }
   }
 
@@ -60,7 +62,7 @@ resource "google_logging_metric" "deliveries" {
 resource "google_logging_metric" "latency" {
   project         = var.project
   name            = "${var.service_name}/latency"
-  description     = "Milliseconds from a request's beginning to its answer, tries and waits included."
+  description     = "Time from the start of a request to its response, including retries and waits, in milliseconds."
   filter          = local.tried
   value_extractor = "EXTRACT(jsonPayload.duration_ms)"
 
@@ -74,11 +76,11 @@ resource "google_logging_metric" "latency" {
     unit        = "ms"
     labels {
       key         = "provider"
-      description = "apify, data.world or apify+data.world"
+      description = "apify, data.world, or apify+data.world."
     }
   }
 
-  # From 10 ms to 60 s, each bound a quarter above the last: a percentile is right to within that.
+  # From 10 ms to 60 s. Each bound is 25% above the previous bound, which limits the error of a percentile.
   bucket_options {
     exponential_buckets {
       scale              = 10
@@ -93,7 +95,7 @@ resource "google_logging_metric" "latency" {
 resource "google_logging_metric" "attempts" {
   project         = var.project
   name            = "${var.service_name}/attempts"
-  description     = "Tries that a delivery took; of an event with several updates, the most that one of them took."
+  description     = "Attempts per delivery. For an event with several updates, the highest number of attempts."
   filter          = "${local.tried} AND jsonPayload.attempts>=1"
   value_extractor = "EXTRACT(jsonPayload.attempts)"
 
@@ -107,7 +109,7 @@ resource "google_logging_metric" "attempts" {
     unit        = "1"
     labels {
       key         = "provider"
-      description = "apify, data.world or apify+data.world"
+      description = "apify, data.world, or apify+data.world."
     }
   }
 
@@ -123,7 +125,7 @@ resource "google_logging_metric" "attempts" {
 resource "google_logging_metric" "token_trouble" {
   project     = var.project
   name        = "${var.service_name}/token-trouble"
-  description = "Authenticated requests that failed since a platform refused our token, or a token couldn't be had."
+  description = "Authenticated requests that failed because a provider denied access, or a token was unavailable."
   filter      = "${local.this_service} AND ${local.problems.token_trouble}"
 
   label_extractors = {
@@ -138,15 +140,15 @@ resource "google_logging_metric" "token_trouble" {
     unit        = "1"
     labels {
       key         = "problem"
-      description = "upstream-denied, secret-unusable, secret-unreachable; with + between them where there were several"
+      description = "upstream-denied, secret-unusable, or secret-unreachable. A plus sign separates several problems."
     }
     labels {
       key         = "provider"
-      description = "apify, data.world or apify+data.world"
+      description = "apify, data.world, or apify+data.world."
     }
     labels {
       key         = "hook"
-      description = "The hook's name; empty for a native event"
+      description = "The name of the hook. Empty for a native event."
     }
   }
 
@@ -156,7 +158,7 @@ resource "google_logging_metric" "token_trouble" {
 resource "google_logging_metric" "busy" {
   project     = var.project
   name        = "${var.service_name}/busy"
-  description = "Authenticated requests that were turned away, as the platform had its share of calls under way."
+  description = "Authenticated requests that the function rejected because of too many concurrent calls."
   filter      = "${local.this_service} AND ${local.problems.busy}"
 
   label_extractors = {
@@ -169,23 +171,24 @@ resource "google_logging_metric" "busy" {
     unit        = "1"
     labels {
       key         = "provider"
-      description = "apify, data.world or apify+data.world"
+      description = "apify, data.world, or apify+data.world."
     }
   }
 
   depends_on = [google_project_service.api]
 }
 
-# Senders that can set nothing but a URL (Airbyte, url-token) have their secret in it, and the request log holds whole
-# URLs. Every query is left out: ?token= can be spelt in many ways (%74oken=). Also %3F: a sender that encodes the
-# question mark gets a 404, and has sent its secret all the same. Our own line says the same without the query, so
-# nothing is lost.
-# This is about the _Default sink: another one, of the project, a folder or an organisation, needs its own exclusion.
+# Some senders can set only the URL of a request (Airbyte, url-token), so that the URL contains their secret. Cloud Run
+# writes whole URLs to the request log. Exclude every URL with a query, because ?token= has many encodings (%74oken=).
+# Also exclude %3F: if a sender encodes the question mark, the function returns 404, but the URL still contains the
+# secret. The function's own log line of the request has the same facts without the query, so the log stays complete.
+# The exclusion applies to the _Default sink. Any other sink of the project, a folder, or an organization needs an
+# exclusion of its own.
 # https://cloud.google.com/logging/docs/export/configure_export_v2
 resource "google_logging_project_exclusion" "queries" {
   project     = var.project
   name        = "${var.service_name}-queries"
-  description = "Request log lines whose URL has a query, which may hold a sender's secret."
+  description = "Lines of the request log with a query in the URL. The query can contain the secret of a sender."
   filter = join(" AND ", [
     "log_id(\"run.googleapis.com/requests\")", local.this_service, "httpRequest.requestUrl=~\"[?]|%3[Ff]\"",
   ])

@@ -1,26 +1,27 @@
-# The service and all around it are Terraform's; the code is brought by `gcloud run deploy --source`, from a machine or
-# from GitHub. The provider's build_config sets fields and builds nothing:
+# Terraform manages the service and its surroundings. `gcloud run deploy --source` deploys the code, from a local
+# machine or from GitHub. Terraform can't deploy the code: the build_config of the Terraform provider sets fields, but
+# starts no build.
 # https://github.com/hashicorp/terraform-provider-google/issues/22263
 # https://github.com/hashicorp/terraform-provider-google/issues/23057
 
 locals {
   apis = toset(concat(
     [
-      "artifactregistry.googleapis.com",     # where a build puts the image
+      "artifactregistry.googleapis.com",     # stores the image of a build
       "cloudbuild.googleapis.com",           # builds the code
-      "cloudresourcemanager.googleapis.com", # the project's grants
+      "cloudresourcemanager.googleapis.com", # grants on the project
       "iam.googleapis.com",
       "logging.googleapis.com",
       "monitoring.googleapis.com",
       "run.googleapis.com",
       "secretmanager.googleapis.com",
-      "storage.googleapis.com", # where the code is uploaded to
+      "storage.googleapis.com", # stores the uploaded code
     ],
-    # Exchange GitHub's token for one of the account's.
+    # Exchange GitHub's token for a token of the service account.
     local.with_github ? ["iamcredentials.googleapis.com", "sts.googleapis.com"] : [],
   ))
 
-  # References say where secrets are, never what they are. A provider without one is left out.
+  # Secret references, which never contain the value of a secret. Leave out a provider without a reference.
   references = {
     for name, secrets in {
       APIFY_TOKEN      = compact([var.apify_token_secret])
@@ -36,8 +37,8 @@ locals {
     {
       GOOGLE_CLOUD_PROJECT = var.project
       THREADS              = tostring(var.concurrency)
-      # One worker can't use a second CPU: two threads of it wait for each other. Each worker has all the threads, since
-      # nothing tells how many of the requests it will be given.
+      # A worker can't use a second CPU, because of Python's global interpreter lock. Each worker has all the threads,
+      # because the number of requests that a worker receives is unknown.
       WORKERS = var.cpu
     },
   )
@@ -48,7 +49,7 @@ resource "google_project_service" "api" {
 
   project = var.project
   service = each.value
-  # Others in the project may use it.
+  # Other workloads of the project may use the API.
   disable_on_destroy = false
 }
 
@@ -57,7 +58,7 @@ resource "google_cloud_run_v2_service" "relay" {
   name                = var.service_name
   location            = var.region
   description         = "Updates dataset records on Apify and data.world when a pipeline finishes."
-  ingress             = "INGRESS_TRAFFIC_ALL" # senders are anywhere
+  ingress             = "INGRESS_TRAFFIC_ALL" # Senders have addresses outside of Google Cloud.
   deletion_protection = var.deletion_protection
 
   template {
@@ -79,8 +80,8 @@ resource "google_cloud_run_v2_service" "relay" {
           memory = var.memory
         }
         startup_cpu_boost = true
-        # A CPU only while a request is served: the function does nothing in between. The provider takes false where
-        # resources are set and this isn't.
+        # Allocate the CPU only during requests: the function does nothing between requests. Set the value, because the
+        # Terraform provider uses false for a container that sets resources without cpu_idle.
         cpu_idle = true
       }
 
@@ -92,11 +93,11 @@ resource "google_cloud_run_v2_service" "relay" {
         }
       }
 
-      # A revision whose settings or relay.yaml are wrong never gets traffic, whichever way its server is started: Cloud
-      # Run's own probe is content with a port that is open. Placeholder and function both answer this path.
+      # A revision with a mistake in its settings or in relay.yaml never receives traffic. Cloud Run's default probe
+      # checks only that the port is open. Both the placeholder and the function respond to this path.
       # https://cloud.google.com/run/docs/configuring/healthchecks
       startup_probe {
-        period_seconds    = 1 # what a cold start waits for at most, beyond its own time
+        period_seconds    = 1 # the longest extra delay of a cold start
         timeout_seconds   = 1
         failure_threshold = 60
         http_get {
@@ -107,26 +108,26 @@ resource "google_cloud_run_v2_service" "relay" {
   }
 
   lifecycle {
-    # What code deployments and rollbacks set: the next apply must not undo it.
+    # Deployments of code and rollbacks set these attributes, which the next apply must preserve.
     ignore_changes = [
-      template[0].containers[0].image,          # the function, as built
-      template[0].containers[0].base_image_uri, # --base-image, which Google keeps patched
-      template[0].containers[0].name,           # gcloud names the container
-      build_config,                             # where the source is, and the build account
-      client,                                   # gcloud says that it was there
+      template[0].containers[0].image,          # the built image of the function
+      template[0].containers[0].base_image_uri, # --base-image, which Google updates
+      template[0].containers[0].name,           # gcloud sets the name of the container
+      build_config,                             # the location of the source, and the service account of the build
+      client,                                   # gcloud sets its own name and version
       client_version,
-      template[0].annotations, # likewise, in the revision
+      template[0].annotations, # gcloud also sets both in the revision
       template[0].labels,
-      template[0].revision, # gcloud may name the revision; the old name would be refused as taken
-      traffic,              # a rollback by traffic stays one, until gcloud run services update-traffic --to-latest
+      template[0].revision, # gcloud may set the name of the revision, and Cloud Run rejects a name that exists
+      traffic,              # a rollback remains until gcloud run services update-traffic --to-latest
     ]
   }
 
-  # A revision that starts before it may read its secrets would answer with faults for some minutes.
+  # Without the permission to read its secrets, a new revision would return errors for some minutes.
   depends_on = [google_project_service.api, google_secret_manager_secret_iam_member.runtime]
 }
 
-# Senders have no Google account: the function itself checks who calls. This is all that is public.
+# Senders have no Google credentials. The function itself authenticates its callers. No other resource is public.
 # https://cloud.google.com/run/docs/authenticating/public
 resource "google_cloud_run_v2_service_iam_member" "public" {
   project  = var.project

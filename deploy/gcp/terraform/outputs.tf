@@ -1,22 +1,22 @@
 output "url" {
-  description = "The function's address, which the recipes call https://YOUR-FUNCTION."
+  description = "The address of the function. The recipes call this address https://YOUR-FUNCTION."
   value       = google_cloud_run_v2_service.relay.uri
 }
 
 output "runtime_account" {
-  description = "The account that the function runs as."
+  description = "The email address of the service account of the function."
   value       = local.runtime_email
 }
 
 output "build_account" {
-  description = "The account that builds the code, as --build-service-account takes it."
+  description = "The service account of the build, in the format of --build-service-account."
   value       = "projects/${var.project}/serviceAccounts/${local.build_email}"
 }
 
 output "secret_commands" {
-  description = "Commands, in bash, that ask for a secret's value without showing it, and add it as the newest version."
-  # Without double quotes or backslashes: `terraform output` shows those with a backslash before them, and pasted like
-  # that they would be a part of the secret. IFS and -f keep the value whole instead.
+  description = "Commands for bash. Each command asks for the value of a secret, and adds the value as a version."
+  # The commands contain neither double quotes nor backslashes, because `terraform output` escapes both. In a pasted
+  # command, the escapes would become a part of the secret. In place of quotes, IFS and -f prevent changes to the value.
   value = {
     for name in local.secrets : name => join(" ", [
       "printf '${name}: ';",
@@ -27,7 +27,7 @@ output "secret_commands" {
 }
 
 output "github" {
-  description = "What GitHub's workflow needs; null without github_repository. None of it is a secret."
+  description = "The values for GitHub's workflow, none of which is a secret. Null without github_repository."
   value = !local.with_github ? null : {
     workload_identity_provider = google_iam_workload_identity_pool_provider.github[0].name
     service_account            = local.github_email

@@ -1,5 +1,5 @@
-# The places for the secrets. No version, and so no value, is made here: a value would be in the state and in plans. The
-# outputs have the commands that add them.
+# The secrets, without versions and thus without values: Terraform would write the values into the state and into plans.
+# The commands of the output secret_commands add the values.
 
 locals {
   secrets = toset(concat(
@@ -12,7 +12,7 @@ resource "google_secret_manager_secret" "relay" {
 
   project   = var.project
   secret_id = each.value
-  # Destroying a secret destroys its values, which nobody else has.
+  # The destruction of a secret also destroys its values, which may have no other copy.
   deletion_protection = var.deletion_protection
 
   replication {

@@ -1,43 +1,44 @@
-# What has to be said, then what may be. Every mistake that can be seen without asking Google stops the plan.
+# The input variables: first the required variable, then the optional ones. Each validation stops the plan at a mistake
+# that Terraform can detect without a request to Google.
 
 variable "project" {
-  description = "The id of the Google Cloud project that all of this is in."
+  description = "The ID of the Google Cloud project for all resources."
   type        = string
 
   validation {
     # https://cloud.google.com/resource-manager/docs/creating-managing-projects
     condition     = can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.project))
-    error_message = "Must be a project's id: 6 to 30 lower-case letters, digits and hyphens, a letter first."
+    error_message = "Must be a project ID: 6 to 30 lowercase letters, digits, and hyphens, beginning with a letter."
   }
 }
 
 variable "region" {
-  description = "Where the service runs."
+  description = "The region of the service."
   type        = string
   default     = "europe-west1"
 
   validation {
     condition     = can(regex("^[a-z]+-[a-z]+[0-9]+$", var.region))
-    error_message = "Must be a region, as europe-west1."
+    error_message = "Must be a region, such as europe-west1."
   }
 }
 
 variable "service_name" {
-  description = "The Cloud Run service's name; metrics, alerts and the dashboard are named after it."
+  description = "The name of the Cloud Run service. The names of the metrics, alerts, and dashboard contain this name."
   type        = string
   default     = "dataset-relay"
 
   validation {
     # https://cloud.google.com/run/docs/deploying
     condition     = can(regex("^[a-z]([a-z0-9-]{0,47}[a-z0-9])?$", var.service_name))
-    error_message = "Must be up to 49 lower-case letters, digits and hyphens, a letter first and no hyphen last."
+    error_message = "Must be 1 to 49 lowercase letters, digits, and hyphens, with a letter first and no hyphen last."
   }
 }
 
 variable "image" {
   description = <<-EOT
-    The image that the service is made with, once. A code deployment puts the function in its place, and Terraform
-    leaves that alone.
+    The placeholder image for the creation of the service. The first deployment of code replaces the image, and
+    Terraform ignores that change.
   EOT
   type        = string
   default     = "us-docker.pkg.dev/cloudrun/container/hello"
@@ -46,76 +47,76 @@ variable "image" {
     condition = can(regex(
       "^[a-z0-9.-]+\\.[a-z]+/[A-Za-z0-9._/-]+(:[A-Za-z0-9._-]+)?(@sha256:[0-9a-f]{64})?$", var.image
     ))
-    error_message = "Must be an image with its registry, as us-docker.pkg.dev/cloudrun/container/hello."
+    error_message = "Must be an image with its registry, such as us-docker.pkg.dev/cloudrun/container/hello."
   }
 }
 
-# Accounts.
+# The service accounts.
 
 variable "runtime_account" {
-  description = "The id of the account that the function runs as."
+  description = "The ID of the service account of the function."
   type        = string
   default     = "dataset-relay"
 
   validation {
     # https://cloud.google.com/iam/docs/service-accounts-create
     condition     = can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.runtime_account))
-    error_message = "Must be 6 to 30 lower-case letters, digits and hyphens, a letter first and no hyphen last."
+    error_message = "Must be 6 to 30 lowercase letters, digits, and hyphens, with a letter first and no hyphen last."
   }
 }
 
 variable "build_account" {
-  description = "The id of the account that builds the code."
+  description = "The ID of the service account of the build."
   type        = string
   default     = "dataset-relay-build"
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.build_account))
-    error_message = "Must be 6 to 30 lower-case letters, digits and hyphens, a letter first and no hyphen last."
+    error_message = "Must be 6 to 30 lowercase letters, digits, and hyphens, with a letter first and no hyphen last."
   }
 
   validation {
     condition     = var.build_account != var.runtime_account
-    error_message = "Must not be the runtime account: what builds has no business with the secrets."
+    error_message = "Must differ from runtime_account, because a build must not read the secrets."
   }
 }
 
 variable "github_account" {
-  description = "The id of the account that GitHub's workflow deploys as; made only with github_repository."
+  description = "The ID of the service account of GitHub's workflow, which exists only with github_repository."
   type        = string
   default     = "dataset-relay-deploy"
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.github_account))
-    error_message = "Must be 6 to 30 lower-case letters, digits and hyphens, a letter first and no hyphen last."
+    error_message = "Must be 6 to 30 lowercase letters, digits, and hyphens, with a letter first and no hyphen last."
   }
 
   validation {
     condition     = !contains([var.runtime_account, var.build_account], var.github_account)
-    error_message = "Must be neither the runtime nor the build account: each has its own grants."
+    error_message = "Must differ from runtime_account and build_account: each service account has grants of its own."
   }
 }
 
-# Secrets: names only. What looks like a secret itself is refused, as the function's own start does.
+# The names of the secrets. Like the function at startup, the validations reject a value that looks like a secret.
 
 variable "apify_token_secret" {
-  description = "The name of the secret that holds Apify's token; null: without Apify."
+  description = "The name of the secret with the token for Apify, or null to leave out Apify."
   type        = string
   default     = "apify-token"
 
   validation {
     condition     = var.apify_token_secret == null || can(regex("^[A-Za-z0-9_-]{1,255}$", var.apify_token_secret))
-    error_message = "Must be a secret's bare name: letters, digits, - and _, up to 255."
+    error_message = "Must be the name of a secret: 1 to 255 letters, digits, hyphens, and underscores."
   }
 
   validation {
     condition     = !can(regex(local.looks_like_a_secret, var.apify_token_secret))
-    error_message = "Looks like a token or secret itself; give the name of the secret that holds it."
+    error_message = "Must be the name of a secret. The value looks like a token or like the secret itself."
   }
 }
 
 variable "data_world_token_secret" {
-  description = "The name of the secret that holds data.world's token; null: without data.world."
+  description = "The name of the secret with the token for data.world, or null to leave out data.world."
   type        = string
   default     = "data-world-token"
 
@@ -123,63 +124,63 @@ variable "data_world_token_secret" {
     condition = (
       var.data_world_token_secret == null || can(regex("^[A-Za-z0-9_-]{1,255}$", var.data_world_token_secret))
     )
-    error_message = "Must be a secret's bare name: letters, digits, - and _, up to 255."
+    error_message = "Must be the name of a secret: 1 to 255 letters, digits, hyphens, and underscores."
   }
 
   validation {
     condition     = !can(regex(local.looks_like_a_secret, var.data_world_token_secret))
-    error_message = "Looks like a token or secret itself; give the name of the secret that holds it."
+    error_message = "Must be the name of a secret. The value looks like a token or like the secret itself."
   }
 }
 
 variable "relay_secrets" {
-  description = "The names of the secrets that prove a native event; each is accepted. None: POST / answers 401."
+  description = "The names of the secrets for native events. POST / accepts each secret, and returns 401 without any."
   type        = list(string)
   default     = ["relay-secret"]
   nullable    = false
 
   validation {
     condition     = alltrue([for name in var.relay_secrets : can(regex("^[A-Za-z0-9_-]{1,255}$", name))])
-    error_message = "Must be bare names of secrets: letters, digits, - and _, up to 255 each."
+    error_message = "Must be a list of names of secrets. A name has 1 to 255 letters, digits, hyphens, and underscores."
   }
 
   validation {
     condition     = !anytrue([for name in var.relay_secrets : can(regex(local.looks_like_a_secret, name))])
-    error_message = "One looks like a token or secret itself; give the name of the secret that holds it."
+    error_message = "Must be a list of names of secrets. A value looks like a token or like a secret itself."
   }
 }
 
 variable "hook_secrets" {
-  description = "The names of the secrets that relay.yaml names: each hook's secret, and tokens of its own."
+  description = "The names of the secrets in relay.yaml: the secrets and the tokens of the hooks."
   type        = list(string)
   default     = []
   nullable    = false
 
   validation {
     condition     = alltrue([for name in var.hook_secrets : can(regex("^[A-Za-z0-9_-]{1,255}$", name))])
-    error_message = "Must be bare names of secrets: letters, digits, - and _, up to 255 each."
+    error_message = "Must be a list of names of secrets. A name has 1 to 255 letters, digits, hyphens, and underscores."
   }
 
   validation {
     condition     = !anytrue([for name in var.hook_secrets : can(regex(local.looks_like_a_secret, name))])
-    error_message = "One looks like a token or secret itself; give the name of the secret that holds it."
+    error_message = "Must be a list of names of secrets. A value looks like a token or like a secret itself."
   }
 }
 
 variable "secret_locations" {
-  description = "The regions that secrets are kept in, where they may not be kept anywhere else; none: Google chooses."
+  description = "The only regions that may store the secrets. With an empty list, Google chooses the regions."
   type        = list(string)
   default     = []
   nullable    = false
 
   validation {
     condition     = alltrue([for name in var.secret_locations : can(regex("^[a-z]+-[a-z]+[0-9]+$", name))])
-    error_message = "Must be regions, as europe-west1."
+    error_message = "Must be a list of regions, such as europe-west1."
   }
 }
 
 variable "deletion_protection" {
-  description = "Whether the service and the secrets can't be destroyed; set to false, and apply, before a destroy."
+  description = "Protect the service and the secrets from destruction. Before a destroy, set false, and apply."
   type        = bool
   default     = true
   nullable    = false
@@ -188,39 +189,42 @@ variable "deletion_protection" {
 # The service.
 
 variable "settings" {
-  description = "Further settings of the function, by the names in the table of deploy/README.md."
+  description = "Further settings of the function. deploy/README.md has a table of the settings."
   type        = map(string)
   default     = {}
   nullable    = false
 
   validation {
-    # Left out: what has a variable here (references, THREADS, WORKERS, GOOGLE_CLOUD_PROJECT), and what
-    # doesn't work on Cloud Run (RELAY_ALLOW_UNAUTHENTICATED, the emulator).
+    # The list has neither the settings that Terraform derives from other variables (the secret references, THREADS,
+    # WORKERS, and GOOGLE_CLOUD_PROJECT), nor the settings that don't work on Cloud Run (RELAY_ALLOW_UNAUTHENTICATED and
+    # the address of an emulator).
     condition = length(setsubtract(keys(var.settings), [
       "APIFY_BASE_URL", "DATA_WORLD_BASE_URL", "LOG_LEVEL", "RELAY_CONFIG", "RELAY_DEADLINE_SECONDS",
       "RELAY_MAX_BODY_BYTES", "RELAY_PROVIDER_CONCURRENCY", "RELAY_SECRET_TTL_SECONDS",
     ])) == 0
-    error_message = "Has a setting that can't be set here; the table of deploy/README.md lists all, and comments here say why."
+    error_message = "Must contain only settings from the list in variables.tf."
   }
 
   validation {
     condition     = !anytrue([for value in values(var.settings) : can(regex(local.looks_like_a_secret, value))])
-    error_message = "A value looks like a token or secret; those are kept in Secret Manager."
+    error_message = "Must not contain a token or a secret. Store the value in Secret Manager."
   }
 
   validation {
-    # Deliveries that succeed are logged at INFO: without them the metrics count failures alone.
+    # The log lines of successful deliveries have the severity INFO. Without these lines, the metrics would count only
+    # failures.
     condition     = contains(["DEBUG", "INFO"], upper(lookup(var.settings, "LOG_LEVEL", "INFO")))
-    error_message = "LOG_LEVEL must be INFO or DEBUG: metrics, dashboard and alerts are made from the lines at INFO."
+    error_message = "LOG_LEVEL must be INFO or DEBUG, because the metrics need the log lines with the severity INFO."
   }
 
   validation {
-    # A body, the work and the answer may each take a deadline; Cloud Run would cut what the function still answers.
+    # The arrival of the body, the processing of the event, and the transfer of the response can each take the deadline.
+    # A shorter timeout of Cloud Run would interrupt a request before the function returns its response.
     condition = can(tonumber(lookup(var.settings, "RELAY_DEADLINE_SECONDS", "9"))) && try(
       tonumber(lookup(var.settings, "RELAY_DEADLINE_SECONDS", "9")) > 0 &&
       tonumber(lookup(var.settings, "RELAY_DEADLINE_SECONDS", "9")) * 3 <= var.timeout_seconds, false
     )
-    error_message = "RELAY_DEADLINE_SECONDS must be above 0 and at most a third of timeout_seconds."
+    error_message = "RELAY_DEADLINE_SECONDS must be greater than 0 and at most a third of timeout_seconds."
   }
 
   validation {
@@ -228,12 +232,12 @@ variable "settings" {
       tonumber(var.settings["RELAY_PROVIDER_CONCURRENCY"]) >= 1 &&
       tonumber(var.settings["RELAY_PROVIDER_CONCURRENCY"]) < var.concurrency, false
     )
-    error_message = "RELAY_PROVIDER_CONCURRENCY must be 1 or more, and less than concurrency."
+    error_message = "RELAY_PROVIDER_CONCURRENCY must be at least 1 and less than concurrency."
   }
 }
 
 variable "concurrency" {
-  description = "Requests at once per instance; also THREADS, since more requests than threads would queue unseen."
+  description = "The concurrent requests per instance, and its threads, so that no request waits for a thread."
   type        = number
   default     = 200
   nullable    = false
@@ -246,7 +250,7 @@ variable "concurrency" {
 }
 
 variable "timeout_seconds" {
-  description = "When Cloud Run gives a request up."
+  description = "The time after which Cloud Run ends a request, in seconds."
   type        = number
   default     = 30
   nullable    = false
@@ -261,7 +265,7 @@ variable "timeout_seconds" {
 }
 
 variable "cpu" {
-  description = "An instance's CPUs, with a worker (WORKERS) on each. Less than 1 would not do for a concurrency above 1."
+  description = "The CPUs of an instance, each with one worker. Cloud Run needs at least 1 CPU for concurrent requests."
   type        = string
   default     = "1"
   nullable    = false
@@ -269,12 +273,12 @@ variable "cpu" {
   validation {
     # https://cloud.google.com/run/docs/configuring/services/cpu
     condition     = contains(["1", "2", "4", "6", "8"], var.cpu)
-    error_message = "Must be 1, 2, 4, 6 or 8."
+    error_message = "Must be 1, 2, 4, 6, or 8."
   }
 }
 
 variable "memory" {
-  description = "An instance's memory, as 512Mi or 1Gi."
+  description = "The memory of an instance, such as 512Mi or 1Gi."
   type        = string
   default     = "512Mi"
   nullable    = false
@@ -285,12 +289,12 @@ variable "memory" {
       tonumber(regex("^[0-9]+", var.memory)) * (endswith(var.memory, "Gi") ? 1024 : 1) >= 256 &&
       tonumber(regex("^[0-9]+", var.memory)) * (endswith(var.memory, "Gi") ? 1024 : 1) <= 32768, false
     )
-    error_message = "Must be from 256Mi to 32Gi, in Mi or Gi."
+    error_message = "Must be an amount from 256Mi to 32Gi, in Mi or Gi."
   }
 }
 
 variable "min_instances" {
-  description = "Instances that are kept, also when nobody calls; each costs. 0: the first call after a pause waits."
+  description = "The instances that run, and cost, even without requests. With 0, a request can wait for a start."
   type        = number
   default     = 0
   nullable    = false
@@ -302,12 +306,12 @@ variable "min_instances" {
 
   validation {
     condition     = var.min_instances <= var.max_instances
-    error_message = "Must not be above max_instances."
+    error_message = "Must be at most max_instances."
   }
 }
 
 variable "max_instances" {
-  description = "The most instances that there are at once: the bound of what a flood of calls costs."
+  description = "The maximum number of instances, which limits the cost of a flood of requests."
   type        = number
   default     = 10
   nullable    = false
@@ -318,10 +322,10 @@ variable "max_instances" {
   }
 }
 
-# GitHub.
+# The deployment from GitHub.
 
 variable "github_repository" {
-  description = "owner/name of the repository whose workflow deploys the code; null: no pool, no third account."
+  description = "The owner/name of the repository that deploys the code, or null for no deployment from GitHub."
   type        = string
   default     = null
 
@@ -329,69 +333,69 @@ variable "github_repository" {
     condition = var.github_repository == null || can(regex(
       "^[A-Za-z0-9][A-Za-z0-9-]{0,38}/[A-Za-z0-9._-]{1,100}$", var.github_repository
     ))
-    error_message = "Must be owner/name."
+    error_message = "Must have the form owner/name."
   }
 }
 
 variable "github_repository_id" {
   description = <<-EOT
-    The repository's number (gh api repos/OWNER/NAME --jq .id). A name can be taken over by somebody else once it is
-    given up, a number can't: where it is set it decides, and not the name.
+    The numeric ID of the repository (gh api repos/OWNER/NAME --jq .id). With this ID, the condition for GitHub's token
+    compares the ID in place of the name: after a rename or a deletion, another owner can reuse a name, but never an ID.
   EOT
   type        = string
   default     = null
 
   validation {
     condition     = var.github_repository_id == null || can(regex("^[1-9][0-9]{0,18}$", var.github_repository_id))
-    error_message = "Must be the repository's number."
+    error_message = "Must be the numeric ID of a repository, such as 123456789."
   }
 
   validation {
     condition     = var.github_repository_id == null || var.github_repository != null
-    error_message = "Needs github_repository."
+    error_message = "Must be null without github_repository."
   }
 }
 
 variable "github_ref" {
-  description = "The only ref that may deploy."
+  description = "The only Git ref that can deploy the code."
   type        = string
   default     = "refs/heads/main"
   nullable    = false
 
   validation {
     condition     = can(regex("^refs/(heads|tags)/[A-Za-z0-9][A-Za-z0-9._/-]*$", var.github_ref))
-    error_message = "Must be a whole ref, as refs/heads/main."
+    error_message = "Must be a full Git ref, such as refs/heads/main."
   }
 }
 
 variable "github_pool" {
-  description = "The id of the workload identity pool. Of one that was deleted the id stays taken for 30 days."
+  description = "The ID of the workload identity pool. Google reserves the ID of a deleted pool for 30 days."
   type        = string
   default     = "dataset-relay"
   nullable    = false
 
   validation {
     condition     = can(regex("^[a-z0-9-]{4,32}$", var.github_pool)) && !startswith(var.github_pool, "gcp-")
-    error_message = "Must be 4 to 32 lower-case letters, digits and hyphens, and not begin with gcp-."
+    error_message = "Must be 4 to 32 lowercase letters, digits, and hyphens, not beginning with gcp-."
   }
 }
 
-# Alerts.
+# The alerts.
 
 variable "alert_emails" {
-  description = "Who is told by e-mail."
+  description = "The email addresses for notifications."
   type        = list(string)
   default     = []
   nullable    = false
 
   validation {
     condition     = alltrue([for address in var.alert_emails : can(regex("^[^@\\s]+@[^@\\s]+\\.[^@\\s.]+$", address))])
-    error_message = "Must be e-mail addresses."
+    error_message = "Must be a list of email addresses."
   }
 }
 
 variable "notification_channels" {
-  description = "Other channels that are told, by name: projects/P/notificationChannels/N."
+  description = "Further notification channels, in the form projects/P/notificationChannels/N."
   type        = list(string)
   default     = []
   nullable    = false
@@ -400,38 +404,38 @@ variable "notification_channels" {
     condition = alltrue([
       for name in var.notification_channels : can(regex("^projects/[^/]+/notificationChannels/[^/]+$", name))
     ])
-    error_message = "Must be names of channels: projects/P/notificationChannels/N."
+    error_message = "Must be a list of channels in the form projects/P/notificationChannels/N."
   }
 }
 
 variable "runbook" {
-  description = "Where those who are told find what to do; alerts add the section. An https address can be clicked on."
+  description = "The https address or the path of the runbook. Each alert links to a section of the runbook."
   type        = string
   default     = "deploy/gcp/RUNBOOK.md"
   nullable    = false
 
   validation {
     condition     = can(regex("^(https://[^\\s#]+|[A-Za-z0-9._/-]+)$", var.runbook))
-    error_message = "Must be an https address or a path, without #."
+    error_message = "Must be an https address or a path, without a fragment (#)."
   }
 }
 
 variable "failure_count" {
-  description = "An alert if more deliveries than this fail within 10 minutes."
+  description = "The number of failed deliveries in 10 minutes above which an alert fires."
   type        = number
   default     = 5
   nullable    = false
 
   validation {
     condition     = var.failure_count >= 0 && floor(var.failure_count) == var.failure_count
-    error_message = "Must be a whole number, 0 or more."
+    error_message = "Must be a whole number of at least 0."
   }
 }
 
 variable "failure_share" {
   description = <<-EOT
-    An alert if more than this share of an hour's deliveries fail. Where there are few, a single one is a large share,
-    and is told: GitHub and Airbyte never send an event again.
+    The share of failed deliveries in an hour above which an alert fires. With few deliveries, a single failure exceeds
+    the share. The alert is necessary even then, because GitHub and Airbyte never send an event again.
   EOT
   type        = number
   default     = 0.2
@@ -439,36 +443,36 @@ variable "failure_share" {
 
   validation {
     condition     = var.failure_share > 0 && var.failure_share < 1
-    error_message = "Must be above 0 and below 1."
+    error_message = "Must be greater than 0 and less than 1."
   }
 }
 
 variable "latency_p95_ms" {
-  description = "An alert if one delivery in twenty takes longer than this, over 10 minutes. Senders wait some 10 s."
+  description = "The 95th percentile of the latency above which an alert fires. Most senders disconnect after 10 s."
   type        = number
   default     = 5000
   nullable    = false
 
   validation {
     condition     = var.latency_p95_ms >= 1 && var.latency_p95_ms <= 60000
-    error_message = "Must be from 1 to 60000 milliseconds."
+    error_message = "Must be a number of milliseconds from 1 to 60000."
   }
 }
 
 variable "busy_count" {
-  description = "An alert if more requests than this are turned away within 10 minutes, too many calls being under way."
+  description = "The number of requests in 10 minutes, rejected because of too many calls, above which an alert fires."
   type        = number
   default     = 10
   nullable    = false
 
   validation {
     condition     = var.busy_count >= 0 && floor(var.busy_count) == var.busy_count
-    error_message = "Must be a whole number, 0 or more."
+    error_message = "Must be a whole number of at least 0."
   }
 }
 
 variable "metric_wait_seconds" {
-  description = "How long to wait, once, between making the metrics and the alerts on them (alerts.tf says why)."
+  description = "The wait between the creation of metrics and alerts, in seconds. alerts.tf has the reason."
   type        = number
   default     = 60
   nullable    = false
@@ -483,6 +487,7 @@ variable "metric_wait_seconds" {
 }
 
 locals {
-  # What schemas/secret_reference.py takes for a secret, anywhere in a value: nobody names a secret by 32 hex digits.
+  # The pattern of a secret in schemas/secret_reference.py, at any position of a value. 32 hexadecimal digits are never
+  # the name of a secret.
   looks_like_a_secret = "apify_api_|whsec_|eyJ[A-Za-z0-9_-]|gh[pousr]_|github_pat_|glpat-|dbt[uc]_|[0-9a-fA-F]{32,}"
 }

@@ -1,4 +1,5 @@
-# 1.9: a variable's validation may look at other variables. The tests need 1.11 (override_during).
+# Since Terraform 1.9, the validation of a variable can refer to other variables. The tests need Terraform 1.11
+# (override_during).
 terraform {
   required_version = ">= 1.9"
 
@@ -9,10 +10,12 @@ terraform {
     }
   }
 
-  # The state is kept in this folder until a backend is named here, or in a file of your own, as backend_override.tf:
+  # Terraform keeps the state in this directory until you add a backend, here or in a file of your own, such as
+  # backend_override.tf:
   #   terraform { backend "gcs" { bucket = "..." } }
   # https://developer.hashicorp.com/terraform/language/backend/gcs
-  # No secret's value is in the state; who may write it can change all that is in these files, though.
+  # The state contains no value of a secret. However, a person with write access to the state can change every resource
+  # in these files.
 }
 
 provider "google" {

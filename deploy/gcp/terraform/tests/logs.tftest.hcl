@@ -1,4 +1,4 @@
-# What is counted, left out, shown and told.
+# The metrics, the exclusion from the request log, the alerts, and the dashboard.
 
 mock_provider "google" {
   override_during = plan
@@ -8,7 +8,7 @@ variables {
   project = "my-project"
 }
 
-run "queries_are_left_out" {
+run "request_log_exclusion_matches_urls_with_a_query" {
   command = plan
 
   assert {
@@ -16,7 +16,7 @@ run "queries_are_left_out" {
       strcontains(google_logging_project_exclusion.queries.filter, "log_id(\"run.googleapis.com/requests\")") &&
       strcontains(google_logging_project_exclusion.queries.filter, "resource.labels.service_name=\"dataset-relay\"")
     )
-    error_message = "The request log of this service, and no other lines."
+    error_message = "The exclusion must match only the request log of this service."
   }
 
   assert {
@@ -26,18 +26,18 @@ run "queries_are_left_out" {
         regex("requestUrl=~\"(.*)\"", google_logging_project_exclusion.queries.filter)[0], "https://f/hooks/x${query}"
       ))
     ])
-    error_message = "However a query is spelt, its line isn't kept."
+    error_message = "The exclusion must match every encoding of a query."
   }
 
   assert {
     condition = !can(regex(
       regex("requestUrl=~\"(.*)\"", google_logging_project_exclusion.queries.filter)[0], "https://f.run.app/hooks/x"
     ))
-    error_message = "A line without a query is kept."
+    error_message = "The exclusion must not match a URL without a query."
   }
 }
 
-run "metrics" {
+run "metrics_count_lines_of_the_service" {
   command = plan
 
   assert {
@@ -50,7 +50,7 @@ run "metrics" {
         metric.filter, "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"dataset-relay\""
       )
     ])
-    error_message = "Lines of this service, and of no other."
+    error_message = "Each metric must count only the log lines of this service."
   }
 
   assert {
@@ -62,7 +62,7 @@ run "metrics" {
       length(setsubtract(keys(metric.label_extractors), ["outcome", "provider", "hook", "problem"])) == 0 &&
       toset(keys(metric.label_extractors)) == toset([for label in metric.metric_descriptor[0].labels : label.key])
     ])
-    error_message = "Labels that take few values, each declared and each extracted."
+    error_message = "Each metric must declare and extract the same labels, all with few values."
   }
 
   assert {
@@ -73,11 +73,11 @@ run "metrics" {
         google_logging_metric.latency.bucket_options[0].exponential_buckets[0].num_finite_buckets
       ) >= 60000
     )
-    error_message = "The buckets reach from 10 ms to 60 s."
+    error_message = "The buckets must range from 10 ms to 60 s."
   }
 }
 
-run "alerts" {
+run "alerts_link_to_the_runbook" {
   command = plan
 
   variables {
@@ -99,7 +99,7 @@ run "alerts" {
       length(alert.notification_channels) == 2 && alert.alert_strategy[0].auto_close == "3600s" &&
       contains(["WARNING", "ERROR", "CRITICAL"], alert.severity)
     ])
-    error_message = "Each alert says what to do, tells everybody, and closes by itself."
+    error_message = "Each alert must link to its section of the runbook, notify every channel, and close automatically."
   }
 
   assert {
@@ -108,11 +108,11 @@ run "alerts" {
       length(alert.conditions[0].condition_matched_log) == 1 &&
       length(alert.alert_strategy[0].notification_rate_limit) == 1
     ])
-    error_message = "An alert on a line of the log needs a rate limit."
+    error_message = "Each alert that matches the log must have a rate limit for notifications."
   }
 }
 
-run "dashboard" {
+run "dashboard_shows_every_metric" {
   command = plan
 
   assert {
@@ -125,7 +125,7 @@ run "dashboard" {
         google_monitoring_dashboard.relay.dashboard_json, "logging.googleapis.com/user/${metric.name}\\\""
       )
     ])
-    error_message = "Each metric is shown."
+    error_message = "The dashboard must show each metric."
   }
 
   assert {
@@ -133,6 +133,6 @@ run "dashboard" {
       for tile in jsondecode(google_monitoring_dashboard.relay.dashboard_json).mosaicLayout.tiles : tile
       if tile.xPos + tile.width <= 48
     ]) == 12
-    error_message = "Twelve tiles, none over the edge."
+    error_message = "The dashboard must have twelve tiles, all within its width."
   }
 }

@@ -1,7 +1,7 @@
-# Who may do what: no more than is needed.
+# The permissions: each service account has only the necessary ones.
 
 mock_provider "google" {
-  # So that a plan has a value for what Google would choose.
+  # With mock values, a plan knows the attributes that Google sets.
   override_during = plan
 
   mock_resource "google_iam_workload_identity_pool" {
@@ -16,7 +16,7 @@ variables {
   hook_secrets = ["github-webhook-secret", "apify-token"]
 }
 
-run "without_github" {
+run "grants_without_github" {
   command = plan
 
   assert {
@@ -27,12 +27,12 @@ run "without_github" {
         name, "roles/secretmanager.secretAccessor", "serviceAccount:dataset-relay@my-project.iam.gserviceaccount.com"
       ] }
     )
-    error_message = "Each secret is read by the runtime account, by one grant, and by nobody else."
+    error_message = "Each secret must have exactly one grant, for the service account of the function."
   }
 
   assert {
     condition     = keys(google_secret_manager_secret.relay) == keys(google_secret_manager_secret_iam_member.runtime)
-    error_message = "There is a secret that nobody reads, or a grant without a secret."
+    error_message = "Each secret must have a grant, and each grant must have a secret."
   }
 
   assert {
@@ -40,7 +40,7 @@ run "without_github" {
       google_cloud_run_v2_service.relay.template[0].service_account
       == "dataset-relay@my-project.iam.gserviceaccount.com"
     )
-    error_message = "The function runs as its own account."
+    error_message = "The function must use its own service account."
   }
 
   assert {
@@ -48,7 +48,7 @@ run "without_github" {
       google_project_iam_member.build.role == "roles/run.builder" &&
       google_project_iam_member.build.member == "serviceAccount:dataset-relay-build@my-project.iam.gserviceaccount.com"
     )
-    error_message = "The build account builds, and that is all that anybody may on the whole project."
+    error_message = "The only grant on the project must be roles/run.builder, for the service account of the build."
   }
 
   assert {
@@ -57,16 +57,16 @@ run "without_github" {
       length(google_service_account.github) + length(google_project_iam_member.github) +
       length(google_service_account_iam_member.github) + length(google_service_account_iam_member.github_workflow) == 0
     )
-    error_message = "Without github_repository there is no pool, no third account and no grant to it."
+    error_message = "Without github_repository, the pool, its service account, and the grants must not exist."
   }
 
   assert {
     condition     = output.github == null
-    error_message = "Without github_repository GitHub needs nothing."
+    error_message = "Without github_repository, the output github must be null."
   }
 }
 
-run "public_is_the_service_alone" {
+run "only_the_service_is_public" {
   command = plan
 
   assert {
@@ -75,43 +75,43 @@ run "public_is_the_service_alone" {
       google_cloud_run_v2_service_iam_member.public.member == "allUsers" &&
       google_cloud_run_v2_service_iam_member.public.name == "dataset-relay"
     )
-    error_message = "Anybody may call the service."
+    error_message = "Every caller must have the permission to call the service."
   }
 
   assert {
     condition = length(regexall("\"allUsers\"|allAuthenticatedUsers", join("\n", [
       for name in fileset(path.module, "*.tf") : file("${path.module}/${name}")
     ]))) == 1
-    error_message = "Something else is public, too."
+    error_message = "No other resource may be public."
   }
 }
 
-run "no_resource_takes_or_tells" {
+run "no_resource_revokes_grants_or_reveals_secrets" {
   command = plan
 
   assert {
     condition = length(regexall("resource \"\\w+_iam_(binding|policy)\"", join("\n", [
       for name in fileset(path.module, "*.tf") : file("${path.module}/${name}")
     ]))) == 0
-    error_message = "A binding or policy takes away what others were given."
+    error_message = "No resource may be a binding or a policy, which would revoke the grants of other members."
   }
 
   assert {
     condition = length(regexall("\"google_(secret_manager_secret_version|service_account_key)\\w*\"", join("\n", [
       for name in fileset(path.module, "*.tf") : file("${path.module}/${name}")
     ]))) == 0
-    error_message = "A secret's value, or a key, would be in the state."
+    error_message = "No resource may write the value of a secret, or a key, into the state."
   }
 
   assert {
     condition = length(regexall("roles/(owner|editor|viewer)\\b|roles/[\\w.]+[aA]dmin", join("\n", [
       for name in fileset(path.module, "*.tf") : file("${path.module}/${name}")
     ]))) == 0
-    error_message = "A basic role or an admin's is too much."
+    error_message = "No grant may use a basic role or a role of an administrator."
   }
 }
 
-run "github_by_name" {
+run "github_repository_by_name" {
   command = plan
 
   variables {
@@ -119,10 +119,12 @@ run "github_by_name" {
   }
 
   assert {
-    condition = google_iam_workload_identity_pool_provider.github[0].attribute_condition == (
-      "assertion.repository == 'acme/relay' && assertion.ref == 'refs/heads/main' && assertion.environment == 'production'"
-    )
-    error_message = "Only this repository's main branch, and only a job that the environment's reviewers have approved."
+    condition = google_iam_workload_identity_pool_provider.github[0].attribute_condition == join(" && ", [
+      "assertion.repository == 'acme/relay'",
+      "assertion.ref == 'refs/heads/main'",
+      "assertion.environment == 'production'",
+    ])
+    error_message = "The condition must require the repository, its main branch, and the environment."
   }
 
   assert {
@@ -130,7 +132,7 @@ run "github_by_name" {
       google_iam_workload_identity_pool_provider.github[0].oidc[0].issuer_uri
       == "https://token.actions.githubusercontent.com"
     )
-    error_message = "GitHub is who signs."
+    error_message = "The issuer of the tokens must be GitHub."
   }
 
   assert {
@@ -141,7 +143,7 @@ run "github_by_name" {
         "attribute.repository/acme/relay",
       ])
     )
-    error_message = "Only this repository acts as GitHub's account."
+    error_message = "Only this repository must have the permission to use the service account."
   }
 
   assert {
@@ -149,7 +151,7 @@ run "github_by_name" {
       for role in ["roles/run.sourceDeveloper", "roles/serviceusage.serviceUsageConsumer"] :
       role => "serviceAccount:dataset-relay-deploy@my-project.iam.gserviceaccount.com"
     }
-    error_message = "What a deployment from source needs on the project."
+    error_message = "The grants on the project must be those of a deployment from source."
   }
 
   assert {
@@ -159,18 +161,18 @@ run "github_by_name" {
       "projects/my-project/serviceAccounts/${account}@my-project.iam.gserviceaccount.com" => [
         "roles/iam.serviceAccountUser", "serviceAccount:dataset-relay-deploy@my-project.iam.gserviceaccount.com"
     ] }
-    error_message = "It has things run as the runtime and the build account only."
+    error_message = "The workflow must use only the service accounts of the function and of the build."
   }
 
   assert {
     condition = alltrue([
       for grant in google_secret_manager_secret_iam_member.runtime : !strcontains(grant.member, "dataset-relay-deploy")
     ])
-    error_message = "GitHub's account reads no secret."
+    error_message = "The service account for GitHub must not read a secret."
   }
 }
 
-run "github_by_number" {
+run "github_repository_by_numeric_id" {
   command = plan
 
   variables {
@@ -180,16 +182,18 @@ run "github_by_number" {
   }
 
   assert {
-    condition = google_iam_workload_identity_pool_provider.github[0].attribute_condition == (
-      "assertion.repository_id == '123456789' && assertion.ref == 'refs/heads/release' && assertion.environment == 'production'"
-    )
-    error_message = "The number decides: a name can be taken over."
+    condition = google_iam_workload_identity_pool_provider.github[0].attribute_condition == join(" && ", [
+      "assertion.repository_id == '123456789'",
+      "assertion.ref == 'refs/heads/release'",
+      "assertion.environment == 'production'",
+    ])
+    error_message = "The condition must compare the numeric ID, because another owner can reuse a name."
   }
 
   assert {
     condition = endswith(
       google_service_account_iam_member.github_workflow[0].member, "/attribute.repository_id/123456789"
     )
-    error_message = "The number decides who acts as GitHub's account."
+    error_message = "The grant must refer to the numeric ID of the repository."
   }
 }

@@ -1,4 +1,4 @@
-# The service as the command in deploy/README.md would make it.
+# The service, which must equal the service that deploy.sh creates.
 
 mock_provider "google" {
   override_during = plan
@@ -8,7 +8,7 @@ variables {
   project = "my-project"
 }
 
-run "by_default" {
+run "default_settings" {
   command = plan
 
   assert {
@@ -22,14 +22,14 @@ run "by_default" {
       APIFY_TOKEN          = "apify-token"
       DATA_WORLD_TOKEN     = "data-world-token"
     }
-    error_message = "The environment is that of deploy/README.md."
+    error_message = "The environment must have the default settings."
   }
 
   assert {
     condition = (
       google_cloud_run_v2_service.relay.template[0].containers[0].startup_probe[0].http_get[0].path == "/health"
     )
-    error_message = "A revision that can't serve gets no traffic."
+    error_message = "The startup probe must call /health, so that a revision with a mistake receives no traffic."
   }
 
   assert {
@@ -37,7 +37,7 @@ run "by_default" {
       google_cloud_run_v2_service.relay.template[0].containers[0].resources[0].startup_cpu_boost == true &&
       google_cloud_run_v2_service.relay.template[0].containers[0].resources[0].cpu_idle == true
     )
-    error_message = "Starts fast, and costs nothing while nobody calls."
+    error_message = "The container must have a CPU boost at startup, and a CPU only during requests."
   }
 
   assert {
@@ -45,16 +45,16 @@ run "by_default" {
       google_cloud_run_v2_service.relay.deletion_protection == true &&
       alltrue([for secret in google_secret_manager_secret.relay : secret.deletion_protection == true])
     )
-    error_message = "Nothing that can't be had again is destroyed by accident."
+    error_message = "The service and the secrets must have protection from destruction."
   }
 
   assert {
     condition     = alltrue([for api in google_project_service.api : api.disable_on_destroy == false])
-    error_message = "APIs stay: others in the project may use them."
+    error_message = "Terraform must not disable an API, because other workloads of the project may use it."
   }
 }
 
-run "threads_are_the_concurrency" {
+run "threads_equal_concurrency" {
   command = plan
 
   variables {
@@ -68,11 +68,11 @@ run "threads_are_the_concurrency" {
         for env in google_cloud_run_v2_service.relay.template[0].containers[0].env : env.value if env.name == "THREADS"
       ]) == "80"
     )
-    error_message = "More requests than threads would queue unseen."
+    error_message = "The number of threads must equal the concurrency, so that no request waits for a thread."
   }
 }
 
-run "one_provider_two_secrets_a_setting" {
+run "one_provider_two_secrets_and_a_setting" {
   command = plan
 
   variables {
@@ -94,12 +94,12 @@ run "one_provider_two_secrets_a_setting" {
       APIFY_TOKEN            = "apify-token"
       RELAY_DEADLINE_SECONDS = "20"
     }
-    error_message = "A provider without a token is left out; secrets are listed; settings are added."
+    error_message = "The environment must have one token, both secrets, and the setting."
   }
 
   assert {
     condition     = keys(google_secret_manager_secret.relay) == ["apify-token", "new-secret", "old-secret"]
-    error_message = "A secret for each reference, and no other."
+    error_message = "Each reference must have a secret, and each secret a reference."
   }
 
   assert {
@@ -107,6 +107,6 @@ run "one_provider_two_secrets_a_setting" {
       length(secret.replication[0].auto) == 0 &&
       toset(secret.replication[0].user_managed[0].replicas[*].location) == toset(["europe-west1", "europe-west4"])
     ])
-    error_message = "Secrets are kept where they were said to be kept."
+    error_message = "The secrets must be in the regions of secret_locations."
   }
 }

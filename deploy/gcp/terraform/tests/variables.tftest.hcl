@@ -1,5 +1,5 @@
-# Each validation refuses what it is there to refuse: a value that is let through fails its run. Several stand in one
-# run for the time that it takes, and what looks at another variable stands apart from that one.
+# The validations. Each run fails if a variable accepts its bad value. A run tests several variables, which saves time.
+# However, a validation that refers to another variable is in a different run than a bad value of that variable.
 
 mock_provider "google" {}
 
@@ -7,7 +7,7 @@ variables {
   project = "my-project"
 }
 
-run "by_itself_1" {
+run "independent_validations_1" {
   command = plan
   variables {
     project                 = "My_Project"
@@ -67,7 +67,7 @@ run "by_itself_1" {
   ]
 }
 
-run "by_itself_2" {
+run "independent_validations_2" {
   command = plan
   variables {
     project                 = "example.com:project"
@@ -91,7 +91,7 @@ run "by_itself_2" {
   ]
 }
 
-run "by_itself_3" {
+run "independent_validations_3" {
   command = plan
   variables {
     concurrency = 1.5
@@ -103,7 +103,7 @@ run "by_itself_3" {
   ]
 }
 
-run "what_looks_at_another_1" {
+run "validations_with_other_variables_1" {
   command = plan
   variables {
     github_repository    = "acme/relay"
@@ -120,7 +120,7 @@ run "what_looks_at_another_1" {
   ]
 }
 
-run "what_looks_at_another_2" {
+run "validations_with_other_variables_2" {
   command = plan
   variables {
     build_account = "dataset-relay"
@@ -134,7 +134,7 @@ run "what_looks_at_another_2" {
   ]
 }
 
-run "what_looks_at_another_3" {
+run "validations_with_other_variables_3" {
   command = plan
   variables {
     settings = { RELAY_ALLOW_UNAUTHENTICATED = "true" }
@@ -144,7 +144,7 @@ run "what_looks_at_another_3" {
   ]
 }
 
-run "what_looks_at_another_4" {
+run "validations_with_other_variables_4" {
   command = plan
   variables {
     settings = { RELAY_DEADLINE = "8" }
@@ -154,7 +154,7 @@ run "what_looks_at_another_4" {
   ]
 }
 
-run "what_looks_at_another_5" {
+run "validations_with_other_variables_5" {
   command = plan
   variables {
     github_account = "x"
@@ -166,7 +166,7 @@ run "what_looks_at_another_5" {
   ]
 }
 
-run "what_looks_at_another_6" {
+run "validations_with_other_variables_6" {
   command = plan
   variables {
     github_account = "dataset-relay-build"
@@ -178,7 +178,7 @@ run "what_looks_at_another_6" {
   ]
 }
 
-run "what_looks_at_another_7" {
+run "validations_with_other_variables_7" {
   command = plan
   variables {
     settings = { RELAY_DEADLINE_SECONDS = "11" }
@@ -188,7 +188,7 @@ run "what_looks_at_another_7" {
   ]
 }
 
-run "what_looks_at_another_8" {
+run "validations_with_other_variables_8" {
   command = plan
   variables {
     settings = { RELAY_DEADLINE_SECONDS = "soon" }
@@ -198,7 +198,7 @@ run "what_looks_at_another_8" {
   ]
 }
 
-run "what_looks_at_another_9" {
+run "validations_with_other_variables_9" {
   command = plan
   variables {
     settings = { RELAY_PROVIDER_CONCURRENCY = "200" }
@@ -208,7 +208,7 @@ run "what_looks_at_another_9" {
   ]
 }
 
-run "a_number_without_a_repository" {
+run "numeric_id_without_a_repository" {
   command = plan
   variables {
     github_repository_id = "123"
@@ -216,7 +216,7 @@ run "a_number_without_a_repository" {
   expect_failures = [var.github_repository_id]
 }
 
-run "a_timeout_below_the_deadlines" {
+run "timeout_below_three_deadlines" {
   command = plan
   variables {
     timeout_seconds = 26
