@@ -102,8 +102,9 @@ resource "google_monitoring_alert_policy" "failures" {
   documentation {
     mime_type = "text/markdown"
     content   = <<-EOT
-      Updates did not reach their provider, although the function retried them. Some senders never send an event again.
-      The log lines with the `outcome` `failed` show the updates. `problem` in these lines is the reason.
+      Updates did not reach their provider before the deadline, or the provider rejected them permanently. Some senders
+      never send an event again. The log lines with the `outcome` `failed` show the updates. `problem` in these lines is
+      the reason.
 
       Remedy: ${var.runbook}#failures
     EOT
@@ -120,7 +121,7 @@ resource "google_monitoring_alert_policy" "latency" {
   notification_channels = local.channels
 
   conditions {
-    display_name = "95th percentile above ${var.latency_p95_ms} ms for 10 minutes"
+    display_name = "95th percentile above ${var.latency_p95_ms} ms over 10 minutes"
     condition_threshold {
       filter          = local.metric.latency
       comparison      = "COMPARISON_GT"
@@ -150,8 +151,8 @@ resource "google_monitoring_alert_policy" "latency" {
   depends_on = [terraform_data.metrics_are_known]
 }
 
-# Alert at the first log line: the function delivers no further update to the provider until an operator corrects the
-# token.
+# Alert at the first log line: no update of the provider, or of the hook with this token, succeeds until the token is
+# available and the provider accepts it.
 resource "google_monitoring_alert_policy" "token_trouble" {
   project               = var.project
   display_name          = "${var.service_name}: unusable token"
@@ -245,7 +246,7 @@ resource "google_monitoring_alert_policy" "busy" {
   notification_channels = local.channels
 
   conditions {
-    display_name = "The function rejected more than ${var.busy_count} requests in 10 minutes"
+    display_name = "The function returned 503 to more than ${var.busy_count} requests in 10 minutes"
     condition_threshold {
       filter          = local.metric.busy
       comparison      = "COMPARISON_GT"

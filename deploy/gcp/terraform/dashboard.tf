@@ -23,7 +23,7 @@ locals {
       lines = [{ filter = local.metric.deliveries, reduce = "REDUCE_SUM" }]
     },
     {
-      title = "Deliveries sent to a provider, by provider"
+      title = "Delivered and failed deliveries, by provider"
       type  = "STACKED_BAR", period = "300s", align = "ALIGN_DELTA", by = ["provider"], threshold = null
       lines = [{ filter = local.tries, reduce = "REDUCE_SUM" }]
     },
@@ -51,7 +51,7 @@ locals {
       lines = [{ filter = local.metric.token_trouble, reduce = "REDUCE_SUM" }]
     },
     {
-      title = "Requests rejected in 10 minutes because of too many calls, by provider"
+      title = "Requests with a 503 in 10 minutes because of too many calls, by provider"
       type  = "STACKED_BAR", period = "600s", align = "ALIGN_DELTA", by = ["provider"], threshold = var.busy_count
       lines = [{ filter = local.metric.busy, reduce = "REDUCE_SUM" }]
     },

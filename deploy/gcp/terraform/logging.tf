@@ -7,8 +7,8 @@
 locals {
   this_service = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${var.service_name}\""
 
-  # Every request has an outcome, except for GET /health and GET /openapi.json. A dry run delivers nothing. Its outcome
-  # is "dry_run", or "failed" after a failure.
+  # Every request has an outcome, except for GET /health, GET /openapi.json, and GET / in a browser. A dry run delivers
+  # nothing. Its outcome is "dry_run", or "failed" after a failure.
   deliveries = "${local.this_service} AND jsonPayload.outcome:* AND NOT jsonPayload.dry_run=true"
   # The requests for which the function called a provider, or failed before the call. The requests of unauthenticated
   # callers have the outcome "rejected", and are not among them.
@@ -44,11 +44,11 @@ resource "google_logging_metric" "deliveries" {
     unit        = "1"
     labels {
       key         = "outcome"
-      description = "delivered, rejected, ignored, dry_run, or failed."
+      description = "delivered, rejected, ignored, or failed."
     }
     labels {
       key         = "provider"
-      description = "apify, data.world, or apify+data.world. Empty if the request has no valid update."
+      description = "apify, data.world, or apify+data.world. Empty if the provider is unknown."
     }
     labels {
       key         = "hook"
@@ -158,7 +158,7 @@ resource "google_logging_metric" "token_trouble" {
 resource "google_logging_metric" "busy" {
   project     = var.project
   name        = "${var.service_name}/busy"
-  description = "Authenticated requests that the function rejected because of too many concurrent calls."
+  description = "Authenticated requests with a 503 because of too many concurrent calls to a provider."
   filter      = "${local.this_service} AND ${local.problems.busy}"
 
   label_extractors = {

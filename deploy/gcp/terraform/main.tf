@@ -58,7 +58,7 @@ resource "google_cloud_run_v2_service" "relay" {
   name                = var.service_name
   location            = var.region
   description         = "Updates dataset records on Apify and data.world when a pipeline finishes."
-  ingress             = "INGRESS_TRAFFIC_ALL" # Senders have addresses outside of Google Cloud.
+  ingress             = "INGRESS_TRAFFIC_ALL" # Senders can be anywhere on the internet.
   deletion_protection = var.deletion_protection
 
   template {

@@ -31,7 +31,9 @@ variable "service_name" {
   validation {
     # https://cloud.google.com/run/docs/deploying
     condition     = can(regex("^[a-z]([a-z0-9-]{0,47}[a-z0-9])?$", var.service_name))
-    error_message = "Must be 1 to 49 lowercase letters, digits, and hyphens, with a letter first and no hyphen last."
+    error_message = <<-EOT
+      Must be 1 to 49 lowercase letters, digits, and hyphens. It must begin with a letter and not end with a hyphen.
+    EOT
   }
 }
 
@@ -61,7 +63,9 @@ variable "runtime_account" {
   validation {
     # https://cloud.google.com/iam/docs/service-accounts-create
     condition     = can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.runtime_account))
-    error_message = "Must be 6 to 30 lowercase letters, digits, and hyphens, with a letter first and no hyphen last."
+    error_message = <<-EOT
+      Must be 6 to 30 lowercase letters, digits, and hyphens. It must begin with a letter and not end with a hyphen.
+    EOT
   }
 }
 
@@ -72,7 +76,9 @@ variable "build_account" {
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.build_account))
-    error_message = "Must be 6 to 30 lowercase letters, digits, and hyphens, with a letter first and no hyphen last."
+    error_message = <<-EOT
+      Must be 6 to 30 lowercase letters, digits, and hyphens. It must begin with a letter and not end with a hyphen.
+    EOT
   }
 
   validation {
@@ -88,7 +94,9 @@ variable "github_account" {
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.github_account))
-    error_message = "Must be 6 to 30 lowercase letters, digits, and hyphens, with a letter first and no hyphen last."
+    error_message = <<-EOT
+      Must be 6 to 30 lowercase letters, digits, and hyphens. It must begin with a letter and not end with a hyphen.
+    EOT
   }
 
   validation {
@@ -180,7 +188,10 @@ variable "secret_locations" {
 }
 
 variable "deletion_protection" {
-  description = "Protect the service and the secrets from destruction. Before a destroy, set false, and apply."
+  description = <<-EOT
+    Protect the service and the secrets from destruction. Before you run `terraform destroy`, set this variable to false
+    and run `terraform apply`.
+  EOT
   type        = bool
   default     = true
   nullable    = false
@@ -202,7 +213,11 @@ variable "settings" {
       "APIFY_BASE_URL", "DATA_WORLD_BASE_URL", "LOG_LEVEL", "RELAY_CONFIG", "RELAY_DEADLINE_SECONDS",
       "RELAY_MAX_BODY_BYTES", "RELAY_PROVIDER_CONCURRENCY", "RELAY_SECRET_TTL_SECONDS",
     ])) == 0
-    error_message = "Must contain only settings from the list in variables.tf."
+    error_message = <<-EOT
+      Must contain only these settings: APIFY_BASE_URL, DATA_WORLD_BASE_URL, LOG_LEVEL, RELAY_CONFIG,
+      RELAY_DEADLINE_SECONDS, RELAY_MAX_BODY_BYTES, RELAY_PROVIDER_CONCURRENCY, and RELAY_SECRET_TTL_SECONDS. Other
+      settings have a variable of their own, or don't work on Cloud Run.
+    EOT
   }
 
   validation {
@@ -237,7 +252,10 @@ variable "settings" {
 }
 
 variable "concurrency" {
-  description = "The concurrent requests per instance, and its threads, so that no request waits for a thread."
+  description = <<-EOT
+    The maximum number of concurrent requests per instance, and the number of threads (THREADS). With more requests than
+    threads, requests would wait in the server, where Cloud Run doesn't count them.
+  EOT
   type        = number
   default     = 200
   nullable    = false
@@ -294,7 +312,10 @@ variable "memory" {
 }
 
 variable "min_instances" {
-  description = "The instances that run, and cost, even without requests. With 0, a request can wait for a start."
+  description = <<-EOT
+    The number of instances that Cloud Run keeps running without requests. Each of these instances incurs costs. With 0,
+    the first request after a pause waits for the start of an instance.
+  EOT
   type        = number
   default     = 0
   nullable    = false
@@ -409,7 +430,10 @@ variable "notification_channels" {
 }
 
 variable "runbook" {
-  description = "The https address or the path of the runbook. Each alert links to a section of the runbook."
+  description = <<-EOT
+    The https address or the path of the runbook. Each alert adds the section. In a notification, only an https address
+    becomes a link.
+  EOT
   type        = string
   default     = "deploy/gcp/RUNBOOK.md"
   nullable    = false
@@ -448,7 +472,10 @@ variable "failure_share" {
 }
 
 variable "latency_p95_ms" {
-  description = "The 95th percentile of the latency above which an alert fires. Most senders disconnect after 10 s."
+  description = <<-EOT
+    An alert fires if the 95th percentile of the latency over 10 minutes is above this number of milliseconds. Most
+    senders disconnect after 10 s.
+  EOT
   type        = number
   default     = 5000
   nullable    = false
@@ -460,7 +487,10 @@ variable "latency_p95_ms" {
 }
 
 variable "busy_count" {
-  description = "The number of requests in 10 minutes, rejected because of too many calls, above which an alert fires."
+  description = <<-EOT
+    An alert fires if the function returns 503 to more than this number of requests within 10 minutes, because too many
+    calls to a provider are in progress.
+  EOT
   type        = number
   default     = 10
   nullable    = false
@@ -487,7 +517,8 @@ variable "metric_wait_seconds" {
 }
 
 locals {
-  # The pattern of a secret in schemas/secret_reference.py, at any position of a value. 32 hexadecimal digits are never
-  # the name of a secret.
+  # The formats of tokens and secrets that the function rejects (schemas/secret_reference.py). Unlike the function, the
+  # validations also find these formats in the middle of a value. The last format is a key of 32 or more hexadecimal
+  # digits, which the name of a secret hardly ever contains.
   looks_like_a_secret = "apify_api_|whsec_|eyJ[A-Za-z0-9_-]|gh[pousr]_|github_pat_|glpat-|dbt[uc]_|[0-9a-fA-F]{32,}"
 }

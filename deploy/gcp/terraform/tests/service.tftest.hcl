@@ -1,4 +1,5 @@
-# The service, which must equal the service that deploy.sh creates.
+# The service and its secrets. By default, the service must equal the service that deploy.sh creates, except for
+# WORKERS, which deploy.sh sets only with --set.
 
 mock_provider "google" {
   override_during = plan
