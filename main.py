@@ -21,9 +21,12 @@ from handlers.delivery.delivery import DeliveryContext
 from handlers.hooks import Config, ConfigError, loader
 from handlers.providers import PROVIDERS
 from handlers.providers.base import event_schemas, token_patterns
+from handlers.queue.identity import GoogleIdentity, fetch_certificates
+from handlers.queue.publisher import Publisher
+from handlers.queue.queue import Queue
 from handlers.secret_store.store import SecretStore, create_fetchers
 from handlers.senders import SENDERS, custom_sender, hidden_headers
-from schemas.secret_reference import ReferenceParser
+from schemas.secret_reference import ReferenceParser, SecretReference
 from schemas.settings import Settings, SettingsError, read_settings
 
 _FOLDER = Path(__file__).parent
@@ -57,6 +60,7 @@ def load_configuration(environ: Mapping[str, str], *, check_only: bool = False) 
         references=references,
         max_template_length=settings.max_body_bytes,
     )
+    config.check_topics(settings)
     return settings, config, [*warnings, *config.notes(hidden_headers()), *config.warnings(settings)]
 
 
@@ -74,9 +78,18 @@ def build(environ: Mapping[str, str]) -> Relay:
         warnings.append(f"{_OPENAPI_FILE} can't be read, so GET /openapi.json returns 404.")
     for warning in warnings:
         logs.LOGGER.warning("%s", warning)
-    fetchers = create_fetchers(environ, settings.secret_manager_emulator)
+    fetchers = {
+        **create_fetchers(environ, settings.secret_manager_emulator),
+        "certificates": fetch_certificates,
+    }
     secrets = SecretStore(fetchers, settings.secret_ttl_seconds)
-    function = Relay(config, DeliveryContext.create(settings, PROVIDERS, secrets), openapi)
+    certificates = SecretReference("certificates", settings.push_certs_url, "RELAY_PUSH_CERTS_URL")
+    queue = None
+    if settings.queue:
+        publisher = Publisher(settings.queue.region, settings.queue.emulator)
+        queue = Queue(settings.queue, publisher, settings.threads)
+    context = DeliveryContext.create(settings, PROVIDERS, secrets)
+    function = Relay(config, context, openapi, GoogleIdentity(certificates, secrets), queue)
     # The framework opens the socket a moment later, and has no event for it.
     logs.LOGGER.info("%s", startup_message(settings, config))
     return function
@@ -88,7 +101,8 @@ def startup_message(settings: Settings, config: Config) -> str:
         name if provider.token else f"{name} (without a token)" for name, provider in settings.providers.items()
     ]
     hooks = ", ".join(config.hooks) or "none"
-    return f"Dataset Relay {VERSION} is ready. Hooks: {hooks}. Providers: {', '.join(providers)}."
+    queue = " The queue is on." if settings.queue else ""
+    return f"Dataset Relay {VERSION} is ready. Hooks: {hooks}. Providers: {', '.join(providers)}.{queue}"
 
 
 def _read_openapi() -> bytes | None:

@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
@@ -20,18 +21,22 @@ from handlers.inbound.page import accepts_page, page_response
 from handlers.inbound.request import CLOUD_EVENT, InboundRequest
 from handlers.inbound.request_log import RequestLog, joined_names
 from handlers.inbound.response import (
+    DEFAULT_RETRY_AFTER,
     empty_response,
     hook_status,
     json_response,
     leave_body_unread,
     preview_body,
     problem_response,
+    queued_items,
     redact,
     result_items,
 )
 from handlers.inbound.timeouts import ConnectionWatchdog
 from handlers.logs import LOGGER
 from handlers.providers.base import event_schemas, mask_updates
+from handlers.queue.identity import GoogleIdentity
+from handlers.queue.queue import MAX_PUSH_BYTES, Queue
 from handlers.senders.authenticate import authenticate
 from handlers.senders.delivery_id import delivery_id, standard_id
 from handlers.senders.shared_secrets import SignedRequest
@@ -45,8 +50,12 @@ from schemas.problem import (
     NotAllowedError,
     Problem,
     RelayError,
+    SecretUnusableError,
+    UnknownHookError,
     UnknownRouteError,
 )
+from schemas.pubsub import PushIdentity, PushMessage, read_push
+from schemas.queued_update import QueuedUpdate, read_queued_update
 from schemas.secret_reference import SecretReference
 from schemas.strict_json import JSON, parse_object, parse_payload
 
@@ -61,10 +70,19 @@ Endpoint: TypeAlias = Callable[[InboundRequest, RequestLog], Response]
 class Relay:
     """The function, which returns a response to every request, and writes a log line about every request."""
 
-    def __init__(self, config: Config, context: DeliveryContext, openapi: bytes | None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        context: DeliveryContext,
+        openapi: bytes | None,
+        identity: GoogleIdentity,
+        queue: Queue | None = None,
+    ) -> None:
         """Create the function. `openapi` is the OpenAPI document, or None if the document is unavailable."""
         self._config = config
         self._context = context
+        self._identity = identity
+        self._queue = queue
         self._settings = context.settings
         self._schemas = event_schemas(context.providers)
         self._watchdog = ConnectionWatchdog(self._settings.deadline_seconds)
@@ -76,6 +94,8 @@ class Relay:
             "/health": (_health, _READ_METHODS),
             **{f"/hooks/{name}": (partial(self._hook, hook), ("POST",)) for name, hook in config.hooks.items()},
         }
+        if queue:
+            self._routes["/deliveries"] = (partial(self._delivery, queue), ("POST",))
         if openapi:
             self._routes["/openapi.json"] = (partial(_openapi, openapi), _READ_METHODS)
 
@@ -102,6 +122,7 @@ class Relay:
             # An operator can't correct a failure that an unauthenticated caller causes.
             log.outcome = "failed" if problem.status >= 500 and log.is_authenticated else "rejected"
             response = problem_response(problem)
+        problem = problem or log.problem
         inbound.delivery_id = inbound.delivery_id or str(uuid.uuid4())
         response.headers["Relay-Delivery"] = inbound.delivery_id
         has_unread_body = not inbound.drain(self._watchdog)
@@ -149,7 +170,7 @@ class Relay:
                 log.provider, log.dataset = valid_reference(event, self._schemas)
                 raise
             log.add_updates([update])
-            dry_run = inbound.is_dry_run()
+            parameters = inbound.parameters()
             if not self._config.allows(update):
                 raise NotAllowedError(
                     f"relay.yaml does not allow native events to update {update.provider}:{update.dataset}. "
@@ -157,10 +178,12 @@ class Relay:
                 )
             if message := self._context.missing_token_message(update):
                 raise InvalidEventError(message, errors={"provider": [message]})
-            (delivery,) = self._deliver([update], deadline, log, dry_run=dry_run)
+            if self._queue and not (parameters.dry_run or parameters.wait):
+                return self._enqueue(self._queue, [update], inbound, deadline, log)
+            (delivery,) = self._deliver([update], deadline, log, dry_run=parameters.dry_run)
         if delivery.problem:
             return problem_response(delivery.problem)
-        if dry_run:
+        if parameters.dry_run:
             return json_response(200, {"dry_run": True, **preview_body(delivery)})
         response = delivery.response
         assert response is not None
@@ -187,11 +210,14 @@ class Relay:
         with self._received(inbound) as (body, deadline):
             inbound.check_content_encoding()
             inbound.check_not_form()
-            self._authenticate((sender,), hook.secrets, inbound, log, body, deadline)
+            if hook.identity:
+                self._authenticate_push(hook.identity, inbound, log, deadline)
+            else:
+                self._authenticate((sender,), hook.secrets, inbound, log, body, deadline)
             log.provider = joined_names(update.provider for update in hook.updates)
             payload = parse_payload(body)
             inbound.delivery_id = delivery_id(sender, inbound.headers, payload) or inbound.delivery_id
-            dry_run = inbound.is_dry_run()
+            parameters = inbound.parameters()
             budget = Budget(self._settings.max_body_bytes, expired=deadline.has_passed)
             result = hooks.evaluate(hook, inbound.text_headers, payload, self._schemas, budget, log.warnings.append)
             if isinstance(result, Ignored):
@@ -199,11 +225,96 @@ class Relay:
                 return json_response(200, {"ignored": result.reason})
             log.add_updates(result)
             self._check_tokens(result)
-            deliveries = self._deliver(result, deadline, log, dry_run=dry_run)
+            wait = hook.wait if parameters.wait is None else parameters.wait
+            if self._queue and not (parameters.dry_run or wait):
+                return self._enqueue(self._queue, result, inbound, deadline, log)
+            deliveries = self._deliver(result, deadline, log, dry_run=parameters.dry_run)
         problems = [delivery.problem for delivery in deliveries if delivery.problem]
         status, headers = hook_status(problems)
         content = {"results": result_items(deliveries)}
-        return json_response(status, {"dry_run": True, **content} if dry_run else content, headers=headers)
+        return json_response(status, {"dry_run": True, **content} if parameters.dry_run else content, headers=headers)
+
+    def _enqueue(
+        self, queue: Queue, updates: Sequence[Update], inbound: InboundRequest, deadline: Deadline, log: RequestLog
+    ) -> Response:
+        """Publish the updates of an event, and return 202 once the queue has all of them."""
+        # Reject an event with too many credentials now, while the sender learns of it.
+        mask_updates(updates, self._context.providers)
+        inbound.delivery_id = inbound.delivery_id or str(uuid.uuid4())
+        message_ids = queue.enqueue(updates, inbound.delivery_id, log.hook, deadline)
+        log.outcome = "queued"
+        return json_response(202, {"queued": queued_items(updates, message_ids)})
+
+    def _delivery(self, queue: Queue, inbound: InboundRequest, log: RequestLog) -> Response:
+        """Carry out an update that comes back from the queue.
+
+        Pub/Sub removes the message from the queue after a 204, and sends the message again after any other status.
+        """
+        log.sender = "queue"
+        inbound.check_length(MAX_PUSH_BYTES)
+        inbound.check_json_media_type()
+        deadline = Deadline.after(queue.settings.delivery_deadline_seconds)
+        # The ID token doesn't depend on the body. An unauthenticated caller can't make the function read a large body.
+        self._authenticate_push(queue.settings.identity, inbound, log, deadline)
+        with self._received(inbound, MAX_PUSH_BYTES) as (body, _):
+            message = read_push(parse_payload(body))
+            log.message_id, log.age = message.message_id, message.age(time.time())
+            problem = self._deliver_message(queue, message, inbound, deadline, log)
+            if problem is None:
+                return empty_response(204)
+            log.outcome, log.problem = "failed", problem
+            if reason := queue.reason_to_remove(problem, log.age):
+                try:
+                    queue.publish_dead_letter(message, reason, problem)
+                except RelayError as error:
+                    problem, log.cause = error.problem, error.cause
+                else:
+                    log.outcome = reason
+                    return empty_response(204)
+        headers = {"Retry-After": str(DEFAULT_RETRY_AFTER), **problem.headers}
+        return problem_response(replace(problem, status=503, headers=headers))
+
+    def _deliver_message(
+        self, queue: Queue, message: PushMessage, inbound: InboundRequest, deadline: Deadline, log: RequestLog
+    ) -> Problem | None:
+        """Carry out the update in a message, and return its problem, or None after a success."""
+        try:
+            queued = read_queued_update(message.data, self._schemas)
+            inbound.delivery_id, log.hook = queued.delivery_id, queued.hook
+            log.add_updates([queued.update])
+            update = self._with_hook_token(queued)
+            if missing := self._context.missing_token_message(update):
+                raise SecretUnusableError(missing)
+            with queue.slot(update.provider):
+                (delivery,) = self._deliver([update], deadline, log, is_repeat=True)
+        except RelayError as error:
+            log.cause = error.cause
+            return error.problem
+        except Exception as fault:
+            # After a while, park an update that causes a fault of the function.
+            log.fault = fault
+            return InternalError().problem
+        if delivery.problem and delivery.problem.retryable:
+            queue.note_wait(update.provider, delivery.problem)
+        return delivery.problem
+
+    def _with_hook_token(self, queued: QueuedUpdate) -> Update:
+        """Return the update of a message, with the token that its hook in relay.yaml has for the update.
+
+        Raises:
+            UnknownHookError: relay.yaml no longer has the hook, or the hook no longer has this token.
+        """
+        update = queued.update
+        if queued.hook is None:
+            return update
+        hook = self._config.hooks.get(queued.hook)
+        template = next(iter(hook.updates[update.position :]), None) if hook else None
+        if template is None or template.provider != update.provider or template.token is None:
+            raise UnknownHookError(
+                f"relay.yaml has no token for updates.{update.position} of the hook {queued.hook}. Restore the hook, "
+                "or wait until the update is parked."
+            )
+        return replace(update, token=template.token)
 
     def _check_tokens(self, updates: Sequence[Update]) -> None:
         """Check that every update has a token, before the function sends the first update.
@@ -219,11 +330,20 @@ class Relay:
             )
 
     def _deliver(
-        self, updates: Sequence[Update], deadline: Deadline, log: RequestLog, *, dry_run: bool
+        self,
+        updates: Sequence[Update],
+        deadline: Deadline,
+        log: RequestLog,
+        *,
+        dry_run: bool = False,
+        is_repeat: bool = False,
     ) -> list[Delivery]:
-        """Carry out the updates of an event, or preview them in a dry run, and return the redacted deliveries."""
+        """Carry out the updates of an event, or preview them in a dry run, and return the redacted deliveries.
+
+        With `is_repeat`, earlier deliveries may have carried out the updates.
+        """
         masked = mask_updates(updates, self._context.providers)
-        deliveries = [Delivery(update, deadline, self._context) for update in updates]
+        deliveries = [Delivery(update, deadline, self._context, is_repeat=is_repeat) for update in updates]
         if dry_run:
             preview_all(deliveries, self._settings.provider_concurrency)
         else:
@@ -238,8 +358,10 @@ class Relay:
         return deliveries
 
     @contextmanager
-    def _received(self, inbound: InboundRequest) -> Iterator[tuple[bytes, Deadline]]:
+    def _received(self, inbound: InboundRequest, max_bytes: int = 0) -> Iterator[tuple[bytes, Deadline]]:
         """Provide the body of a request, and a deadline relative to the arrival of the body.
+
+        The body has at most `max_bytes` bytes, by default RELAY_MAX_BODY_BYTES.
 
         A large body occupies one of the instance's slots for large bodies until the end of the `with` statement. A
         request takes the slot once that much of its body has arrived: a caller that sends nothing occupies no slot.
@@ -258,7 +380,7 @@ class Relay:
                     )
                 stack.callback(self._large_bodies.release)
 
-            body = inbound.read_body(self._settings.max_body_bytes, self._watchdog, occupy_slot)
+            body = inbound.read_body(max_bytes or self._settings.max_body_bytes, self._watchdog, occupy_slot)
             yield body, Deadline.after(self._settings.deadline_seconds)
 
     def _authenticate(
@@ -277,6 +399,12 @@ class Relay:
         signed = SignedRequest(inbound.headers, query, body, time.time())
         secrets = self._context.secrets.iter_secrets(references, deadline)
         log.sender = authenticate(expected, signed, secrets, LOGGER.warning)
+        log.is_authenticated = True
+
+    def _authenticate_push(
+        self, identity: PushIdentity, inbound: InboundRequest, log: RequestLog, deadline: Deadline
+    ) -> None:
+        self._identity.authenticate(inbound.headers, identity, deadline)
         log.is_authenticated = True
 
 

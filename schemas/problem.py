@@ -274,6 +274,25 @@ class SecretUnusableError(RelayError):
     name, title, status = "secret-unusable", "A secret is unusable", 500
 
 
+class QueueUnreachableError(RelayError):
+    """Pub/Sub is unreachable. The queue may have the event, and the function publishes nothing later."""
+
+    name, title, status, retryable = "queue-unreachable", "The queue is temporarily unavailable", 503, True
+    retry_after_seconds = 5
+
+
+class QueueUnusableError(RelayError):
+    """Pub/Sub refuses the event, for example because the topic is missing. The operator must correct the cause."""
+
+    name, title, status = "queue-unusable", "The queue is unusable", 500
+
+
+class UnknownHookError(RelayError):
+    """relay.yaml no longer has the hook of an update in the queue. The update stays in the queue."""
+
+    name, title, status, retryable = "unknown-hook", "The hook does not exist", 503, True
+
+
 class InternalError(RelayError):
     """The function failed in an unforeseen way. The log of the function contains the stack."""
 

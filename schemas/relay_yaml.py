@@ -22,7 +22,12 @@ from typing import Any
 
 from marshmallow import fields, validate
 
-from schemas.base import HEADER_NAME, StrictSchema, matches, one_of
+from schemas.base import HEADER_NAME, StrictBoolean, StrictSchema, matches, one_of
+from schemas.pubsub import ACCOUNT, AUDIENCE
+
+#: The sender that authenticates with an ID token of Google in place of a secret.
+GOOGLE = "google"
+_REQUIRED = str(fields.Field.default_error_messages["required"])
 
 #: The hash functions and the encodings of a custom sender's signature.
 HASHES = ("sha256", "sha1", "sha512")
@@ -83,13 +88,31 @@ class HookSchema(StrictSchema):
     sender = fields.Raw(
         required=True, metadata={"description": "The name of a sender, or the header of another sender."}
     )
-    secret = fields.Raw(required=True, metadata={"description": "A secret reference, or a list of them."})
+    secret = fields.Raw(metadata={"description": "A secret reference, or a list of them."})
+    audience = fields.String(
+        validate=AUDIENCE, metadata={"description": "The audience of the ID token, for the sender google."}
+    )
+    account = fields.String(
+        validate=ACCOUNT, metadata={"description": "The service account of the ID token, for the sender google."}
+    )
+    wait = StrictBoolean(metadata={"description": "True to make the updates before the response, without the queue."})
     when = _condition("The hook ignores an event for which the expression is false.")
     updates = fields.List(
         fields.Nested(HookUpdateSchema),
         required=True,
         validate=validate.Length(min=1, error="Must have at least one update."),
     )
+
+    def _object_errors(self, value: dict[str, Any]) -> dict[str, list[str]]:
+        is_google = value.get("sender") == GOOGLE
+        identity = ("audience", "account")
+        required, other = (identity, ("secret",)) if is_google else (("secret",), identity)
+        reason = "authenticates with an ID token: give its audience and account." if is_google else "needs a secret."
+        return {
+            **super()._object_errors(value),
+            **{name: [_REQUIRED] for name in required if name not in value},
+            **{name: [f"Must be absent. The sender {reason}"] for name in other if name in value},
+        }
 
 
 class RelayYamlSchema(StrictSchema):

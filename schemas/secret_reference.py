@@ -12,10 +12,10 @@ PROJECT = r"[a-z0-9][a-z0-9.:-]*"
 # https://cloud.google.com/secret-manager/docs/reference/rest/v1/projects.secrets/create
 _NAME = r"[A-Za-z0-9_-]{1,255}"
 _VERSION = r"[A-Za-z0-9_-]{1,63}"
-# https://cloud.google.com/secret-manager/regional-secrets/config-regional-secrets
-_LOCATION = r"[a-z]+-[a-z]+[0-9]+"
+#: The pattern of a location: https://cloud.google.com/secret-manager/regional-secrets/config-regional-secrets
+LOCATION = r"[a-z]+-[a-z]+[0-9]+"
 _FULL_NAME = re.compile(
-    rf"projects/{PROJECT}/(?:locations/(?P<location>{_LOCATION})/)?secrets/{_NAME}(?P<version>/versions/{_VERSION})?"
+    rf"projects/{PROJECT}/(?:locations/(?P<location>{LOCATION})/)?secrets/{_NAME}(?P<version>/versions/{_VERSION})?"
 )
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # The formats of well-known secrets: Standard Webhooks, JSON Web Tokens, GitHub, GitLab, dbt, and `openssl rand -hex`.
@@ -39,11 +39,12 @@ _NO_PROJECT = (
 class SecretReference:
     """The location of a secret, and never the secret itself.
 
-    `name` is the resource name of a version, the name of a variable, or a path. `label` names the setting with the
-    reference. Problems and logs show the label, because a user can put the secret itself into the setting by mistake.
+    `name` is the resource name of a version, the name of a variable, a path, or the URL of certificates. `label` names
+    the setting with the reference. Problems and logs show the label, because a user can put the secret itself into the
+    setting by mistake.
     """
 
-    kind: Literal["manager", "env", "file"]
+    kind: Literal["manager", "env", "file", "certificates"]
     name: str
     label: str = field(default="a secret", compare=False)
 

@@ -5,7 +5,7 @@ No error repeats a value, because the value may be a secret.
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -14,7 +14,15 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate, vali
 
 from schemas.base import closest, flatten, matches, one_of
 from schemas.problem import Errors
-from schemas.secret_reference import PROJECT, ReferenceParser, SecretReference
+from schemas.pubsub import ACCOUNT, AUDIENCE, TOPIC, PushIdentity
+from schemas.secret_reference import LOCATION, PROJECT, ReferenceParser, SecretReference
+
+#: The certificates that sign Google's ID tokens, as PEM by key ID.
+GOOGLE_CERTIFICATES = "https://www.googleapis.com/oauth2/v1/certs"
+
+# In bytes. Pub/Sub accepts requests of up to 10 MB, in which the data is not encoded:
+# https://cloud.google.com/pubsub/quotas#resource_limits
+_MAX_QUEUED_BODY_BYTES = 7_000_000
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
@@ -25,6 +33,22 @@ class ProviderSettings:
 
     base_url: str
     token: SecretReference | None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSettings:
+    """The settings of the queue. `topics` has the topic of each provider. Times are in seconds."""
+
+    topics: Mapping[str, str]
+    dead_letter_topic: str
+    #: The identity that a push to POST /deliveries must have.
+    identity: PushIdentity
+    park_after_seconds: float
+    delivery_deadline_seconds: float
+    #: The region of the Pub/Sub endpoint, or None for the region of the instance.
+    region: str | None
+    #: The host and port of a local Pub/Sub server, or None for the real Pub/Sub.
+    emulator: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +68,10 @@ class Settings:
     secret_manager_emulator: str | None
     #: The path of the file with the hooks, or None for the default path.
     config: str | None
+    #: The URL of the certificates that sign Google's ID tokens.
+    push_certs_url: str = GOOGLE_CERTIFICATES
+    #: The settings of the queue, or None if the function has no queue.
+    queue: QueueSettings | None = None
 
 
 class SettingsError(Exception):
@@ -95,8 +123,26 @@ def read_settings(
         project=loaded["GOOGLE_CLOUD_PROJECT"],
         secret_manager_emulator=loaded["SECRET_MANAGER_EMULATOR_HOST"],
         config=loaded["RELAY_CONFIG"],
+        push_certs_url=loaded["RELAY_PUSH_CERTS_URL"],
+        queue=_queue_settings(loaded, default_base_urls),
     )
     return settings, [*_unknown_variables(variables, list(schema.fields)), *_warnings(settings)]
+
+
+def _queue_settings(loaded: Mapping[str, Any], providers: Iterable[str]) -> QueueSettings | None:
+    """Return the settings of the queue, whose variables the schema has checked, or None without a queue."""
+    if loaded["RELAY_DEAD_LETTER_TOPIC"] is None:
+        return None
+    topics = {name: loaded[provider_variable(name, "TOPIC")] for name in providers}
+    return QueueSettings(
+        topics={name: topic for name, topic in topics.items() if topic},
+        dead_letter_topic=loaded["RELAY_DEAD_LETTER_TOPIC"],
+        identity=PushIdentity(loaded["RELAY_PUSH_AUDIENCE"], loaded["RELAY_PUSH_ACCOUNT"]),
+        park_after_seconds=loaded["RELAY_PARK_AFTER_SECONDS"],
+        delivery_deadline_seconds=loaded["RELAY_DELIVERY_DEADLINE_SECONDS"],
+        region=loaded["RELAY_REGION"],
+        emulator=loaded["PUBSUB_EMULATOR_HOST"],
+    )
 
 
 def provider_variable(provider: str, name: str) -> str:
@@ -192,6 +238,10 @@ class _References(fields.Field[tuple[SecretReference, ...]]):
         return self.root.references.parse_comma_separated(value, attr or "")
 
 
+def _topic() -> fields.Field[Any]:
+    return fields.String(load_default=None, validate=TOPIC)
+
+
 class SettingsSchema(Schema):
     """The environment variables. `_schema` adds the variables of each provider."""
 
@@ -219,11 +269,33 @@ class SettingsSchema(Schema):
         fields.Float, "Must be a number of seconds, 0 or more.", validate.Range(min=0), load_default=300.0
     )
     RELAY_ALLOW_UNAUTHENTICATED = _Switch(load_default=False)
+    RELAY_DEAD_LETTER_TOPIC = _topic()
+    RELAY_PUSH_AUDIENCE = fields.String(load_default=None, validate=AUDIENCE)
+    RELAY_PUSH_ACCOUNT = fields.String(load_default=None, validate=ACCOUNT)
+    RELAY_PUSH_CERTS_URL = _BaseURL(load_default=GOOGLE_CERTIFICATES)
+    #: A subscription keeps a message for seven days: https://cloud.google.com/pubsub/docs/subscription-properties
+    RELAY_PARK_AFTER_SECONDS = _number(
+        fields.Float,
+        "Must be a number of seconds, from 0 to 604800.",
+        validate.Range(0, 604_800),
+        load_default=86_400.0,
+    )
+    #: The acknowledgment deadline of the subscription is 20 s longer, and at most 600 s.
+    RELAY_DELIVERY_DEADLINE_SECONDS = _number(
+        fields.Float,
+        "Must be a number of seconds above 0, up to 580.",
+        validate.Range(0, 580, min_inclusive=False),
+        load_default=100.0,
+    )
+    RELAY_REGION = fields.String(
+        load_default=None, validate=matches(LOCATION, "Must be a region of Google Cloud, such as europe-west1.")
+    )
     LOG_LEVEL = _LogLevel(load_default="INFO")
     GOOGLE_CLOUD_PROJECT = fields.String(
         load_default=None, validate=matches(PROJECT, "Must be the ID of a Google Cloud project.")
     )
     SECRET_MANAGER_EMULATOR_HOST = _LoopbackAddress(load_default=None)
+    PUBSUB_EMULATOR_HOST = _LoopbackAddress(load_default=None)
     #: The server reads the next two variables itself, and fails on an invalid value with a traceback.
     THREADS = _count()
     WORKERS = _count()
@@ -233,6 +305,26 @@ class SettingsSchema(Schema):
     def __init__(self, references: ReferenceParser) -> None:
         super().__init__()
         self.references = references
+
+    @validates_schema
+    def _require_all_settings_of_the_queue(self, loaded: Mapping[str, Any], **_: object) -> None:
+        tokens = {name.removesuffix("TOKEN") + "TOPIC": name for name in self.fields if name.endswith("_TOKEN")}
+        names = ["RELAY_DEAD_LETTER_TOPIC", "RELAY_PUSH_AUDIENCE", "RELAY_PUSH_ACCOUNT"]
+        present = [name for name in (*tokens, *names) if loaded[name] is not None]
+        if not present:
+            return
+        required = [*(topic for topic, token in tokens.items() if loaded[token]), *names]
+        errors = {
+            name: [f"Must be set, because {present[0]} is set: the queue needs all of its settings."]
+            for name in required
+            if loaded[name] is None
+        }
+        if loaded["RELAY_MAX_BODY_BYTES"] > _MAX_QUEUED_BODY_BYTES:
+            errors["RELAY_MAX_BODY_BYTES"] = [
+                f"Must be at most {_MAX_QUEUED_BODY_BYTES} with the queue, because Pub/Sub limits a message to 10 MB."
+            ]
+        if errors:
+            raise ValidationError(errors)
 
     @validates_schema(skip_on_field_errors=False)
     def _require_authentication_on_cloud_run(self, loaded: Mapping[str, Any], **_: object) -> None:
@@ -249,6 +341,7 @@ def _schema(default_base_urls: Mapping[str, str]) -> type[SettingsSchema]:
     for provider, base_url in default_base_urls.items():
         declared[provider_variable(provider, "BASE_URL")] = _BaseURL(load_default=base_url)
         declared[provider_variable(provider, "TOKEN")] = _Reference(load_default=None)
+        declared[provider_variable(provider, "TOPIC")] = _topic()
     return SettingsSchema.from_dict(declared)  # type: ignore[return-value]
 
 
@@ -270,6 +363,10 @@ def _warnings(settings: Settings) -> list[str]:
         )
     elif not settings.secrets:
         warnings.append("RELAY_SECRET isn't set: POST / returns 401 for every request.")
+    for name in settings.queue.topics if settings.queue else ():
+        if not settings.providers[name].token:
+            topic, token = provider_variable(name, "TOPIC"), provider_variable(name, "TOKEN")
+            warnings.append(f"{topic} is set, but {token} isn't: only hooks with a token of their own use the topic.")
     if settings.provider_concurrency >= settings.threads:
         warnings.append(
             f"RELAY_PROVIDER_CONCURRENCY is {settings.provider_concurrency}, and THREADS is {settings.threads}: "

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from deploy.local.apify import Apify
 from deploy.local.data_world import DataWorld
+from deploy.local.google_identity import ACCOUNT, AUDIENCE, GoogleIdentity
 from deploy.local.secret_manager import SecretManager
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,7 +27,7 @@ APIFY_USER, DATA_WORLD_OWNER = "jane", "acme"
 
 @dataclass
 class Cloud:
-    """Both local providers, and a Secret Manager with the tokens of the providers and the secrets of the senders."""
+    """Both local providers, a Secret Manager with the tokens and the secrets of the senders, and Google's ID tokens."""
 
     apify_token: str = field(default_factory=lambda: f"apify_api_{secrets.token_hex(18)}", repr=False)
     data_world_token: str = field(default_factory=lambda: f"dw.{secrets.token_urlsafe(30)}", repr=False)
@@ -35,12 +36,14 @@ class Cloud:
     apify: Apify = field(init=False)
     data_world: DataWorld = field(init=False)
     secret_manager: SecretManager = field(init=False)
+    google: GoogleIdentity = field(init=False)
 
     def start(self) -> "Cloud":
-        """Start all three servers on free ports. Return the cloud itself."""
+        """Start all servers on free ports. Return the cloud itself."""
         self.apify = Apify(tokens={self.apify_token: APIFY_USER})
         self.data_world = DataWorld(tokens={self.data_world_token: DATA_WORLD_OWNER})
         self.secret_manager = SecretManager()
+        self.google = GoogleIdentity()
         # `echo TOKEN | gcloud secrets versions add …` stores a newline after the token.
         self.secret_manager.add_version(secret_name("apify-token"), f"{self.apify_token}\n")
         self.secret_manager.add_version(secret_name("data-world-token"), self.data_world_token)
@@ -49,13 +52,15 @@ class Cloud:
         self.apify.start()
         self.data_world.start()
         self.secret_manager.start()
+        self.google.start()
         return self
 
     def stop(self) -> None:
-        """Stop all three servers."""
+        """Stop all servers."""
         self.apify.stop()
         self.data_world.stop()
         self.secret_manager.stop()
+        self.google.stop()
 
     def settings(self) -> dict[str, str]:
         """Return the environment variables of a function that uses this cloud."""
@@ -67,7 +72,25 @@ class Cloud:
             "DATA_WORLD_BASE_URL": self.data_world.base_url,
             "DATA_WORLD_TOKEN": "data-world-token",
             "RELAY_SECRET": "relay-secret",
+            "RELAY_PUSH_CERTS_URL": self.google.certs_url,
         }
+
+
+def queue_settings(pubsub: str) -> dict[str, str]:
+    """Return the settings of a queue in the Pub/Sub at the address `pubsub`."""
+    return {
+        "PUBSUB_EMULATOR_HOST": pubsub,
+        "APIFY_TOPIC": topic_name("apify-updates"),
+        "DATA_WORLD_TOPIC": topic_name("data-world-updates"),
+        "RELAY_DEAD_LETTER_TOPIC": topic_name("dead-letters"),
+        "RELAY_PUSH_AUDIENCE": AUDIENCE,
+        "RELAY_PUSH_ACCOUNT": ACCOUNT,
+    }
+
+
+def topic_name(name: str) -> str:
+    """Return the full name of a topic in the project of this cloud."""
+    return f"projects/{PROJECT}/topics/{name}"
 
 
 def secret_name(name: str) -> str:

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from deploy.local.cloud import APIFY_USER, ROOT, Cloud
 from deploy.local.data_world import ANY_OWNER
+from deploy.local.google_identity import TOKEN_SECONDS
 from deploy.local.signing import authentication
 from handlers import hooks
 from handlers.deadline import Deadline
@@ -35,6 +36,7 @@ from handlers.senders.shared_secrets import Authorization
 from handlers.senders.signatures import STANDARD_WEBHOOKS, TOLERANCE_SECONDS, BodySignature
 from schemas.event import Update
 from schemas.problem import InvalidEventError, SecretUnreachableError, SecretUnusableError
+from schemas.pubsub import PushIdentity
 from schemas.secret_reference import ReferenceParser, SecretReference
 from schemas.strict_json import parse_payload
 
@@ -168,6 +170,8 @@ class LocalHooks:
         return [self._request(hook, f"{url}/hooks/{hook.name}") for hook in self._config.hooks.values()]
 
     def _request(self, hook: Hook, url: str) -> HookRequest:
+        if hook.identity:
+            return self._push_request(hook, hook.identity, url)
         command = obstacle = valid_until = None
         usable = [reference for reference in hook.secrets if self._read(reference)]
         # A command with a generated secret can contain the secret.
@@ -188,6 +192,12 @@ class LocalHooks:
                 obstacle = f"No command: it would show the secret in {usable[0]}, which is your own, and not generated."
         origins = ", ".join(map(self._origin, hook.secrets))
         return HookRequest(hook, command, obstacle, self._effect(hook), origins, valid_until)
+
+    def _push_request(self, hook: Hook, identity: PushIdentity, url: str) -> HookRequest:
+        token = self._cloud.google.token(aud=identity.audience, email=identity.account)
+        command = _curl(url, _sample_headers(hook, {"Authorization": f"Bearer {token}"}), "", _sample(hook))
+        origin = f"an ID token of {identity.account}, with a signature of this machine"
+        return HookRequest(hook, command, None, self._effect(hook), origin, time.time() + TOKEN_SECONDS)
 
     def _effect(self, hook: Hook) -> str:
         try:

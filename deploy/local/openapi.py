@@ -24,6 +24,7 @@ from schemas.cloud_event import CloudEventSchema
 from schemas.data_world import Source, TagChange, Tags
 from schemas.event import EventSchema
 from schemas.problem import ProblemSchema
+from schemas.pubsub import Base64, PushMessageSchema, PushSchema
 
 PATH = ROOT / "deploy/openapi.json"
 
@@ -39,7 +40,7 @@ if the same request may succeed later. The `errors` of a 422 name the rules that
 class _Converter(OpenAPIConverter):
     """A converter that adds the base classes, fields, and validators of schemas.base to apispec's converter."""
 
-    field_mapping = {**DEFAULT_FIELD_MAPPING, StrictBoolean: ("boolean", None)}  # noqa: RUF012 - apispec's declaration
+    field_mapping = {**DEFAULT_FIELD_MAPPING, StrictBoolean: ("boolean", None), Base64: ("string", "byte")}  # noqa: RUF012 - apispec's declaration
 
     def schema2jsonschema(self, schema: Any) -> dict[str, Any]:
         """Return the JSON schema of a marshmallow schema. The docstring of the schema becomes the description."""
@@ -111,6 +112,8 @@ def build() -> str:
         _add_schema(spec, provider.event_schema)
     spec.components.schema("Event", _event_schema())
     _add_schema(spec, CloudEventSchema(exclude=("data", "data_base64")), **_CLOUD_EVENT_DATA)
+    _add_schema(spec, PushMessageSchema())
+    _add_schema(spec, PushSchema())
     _add_schema(spec, ProblemSchema())
     for schema, rules in RESPONSE_SCHEMAS:
         _add_schema(spec, schema, **rules)

@@ -70,6 +70,20 @@ class IgnoredSchema(Schema):
     ignored = fields.String(required=True, metadata={"description": "The reason."})
 
 
+class QueuedUpdateSchema(Schema):
+    """An update in the queue."""
+
+    provider = fields.String(required=True)
+    dataset = fields.String(required=True)
+    message = fields.String(required=True, metadata={"description": "The ID of the message in Pub/Sub."})
+
+
+class QueuedSchema(Schema):
+    """The updates in the queue, in the order of the event."""
+
+    queued = fields.List(fields.Nested(QueuedUpdateSchema), required=True, validate=validate.Length(min=1))
+
+
 class HealthSchema(Schema):
     """The function is running."""
 
@@ -84,6 +98,8 @@ RESPONSE_SCHEMAS: tuple[tuple[Schema, Mapping[str, Any]], ...] = (
     (HookResultsSchema(), {}),
     (HookDryRunsSchema(), {"not": {"required": ["ignored"]}}),
     (IgnoredSchema(), {"not": {"required": ["results"]}}),
+    (QueuedUpdateSchema(), {}),
+    (QueuedSchema(), {}),
     (HealthSchema(), {}),
 )
 

@@ -17,6 +17,7 @@ from handlers.inbound.request import CLOUD_EVENT
 from handlers.providers.base import PASSED_THROUGH
 from handlers.senders import SENDERS
 from schemas import problem
+from schemas.problem import MEDIA_TYPE
 
 _STANDARD_HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
 _DRY_RUN = {
@@ -24,6 +25,14 @@ _DRY_RUN = {
     "in": "query",
     "description": "If `true`, the function does everything except the call to the provider, and returns the request "
     "that it would send. Any value except `true` and `false`, or a repeated parameter, results in a 422.",
+    "schema": {"type": "string", "enum": ["true", "false"]},
+}
+_WAIT = {
+    "name": "wait",
+    "in": "query",
+    "description": "If `true`, the function makes the updates before its response, without the queue. If `false`, the "
+    "function uses the queue, even if the hook has `wait: true`. The parameter has no effect on a function without a "
+    "queue.",
     "schema": {"type": "string", "enum": ["true", "false"]},
 }
 _DATA_WORLD_EVENT = {
@@ -48,6 +57,12 @@ def _security_schemes() -> dict[str, dict[str, Any]]:
     """Return the security schemes by name. A scheme for a header of a sender has the name of the header."""
     schemes: dict[str, dict[str, Any]] = {
         "bearer": {"type": "http", "scheme": "bearer", "description": "The secret."},
+        "google": {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "JWT",
+            "description": "An ID token of Google. Hooks of google, and pushes of the queue.",
+        },
         "basic": {"type": "http", "scheme": "basic", "description": "The secret as user:password."},
         "token": {
             "type": "apiKey",
@@ -89,6 +104,7 @@ _REQUEST = (
     problem.InvalidEventError,
 )
 _SECRETS = (problem.SecretUnusableError, problem.SecretUnreachableError, problem.DeadlineExceededError)
+_QUEUE = (problem.QueueUnusableError, problem.QueueUnreachableError)
 _CALL = (
     problem.NotAllowedError,
     problem.UpstreamDeniedError,
@@ -131,18 +147,21 @@ def _event_operation() -> dict[str, Any]:
         "headers. The `id`, `type`, and `time` of a CloudEvent take precedence over the same fields of its data. "
         "Either credential is enough.",
         "security": _EVENT_SECURITY,
-        "parameters": [_DRY_RUN],
+        "parameters": [_DRY_RUN, _WAIT],
         "requestBody": _request_body(examples, {JSON_TYPE: "Event", CLOUD_EVENT: "CloudEvent"}),
         "responses": {
             "200": json_response("The provider's success, or the request that a dry run would send.", success),
+            "202": json_response("The queue has the update.", {"$ref": ref("Queued")}, 202),
             "2XX": other_success,
-            **problem_responses(problem_kinds(*_ALWAYS, *_REQUEST, *_SECRETS, *_CALL), rejections(PASSED_THROUGH)),
+            **problem_responses(
+                problem_kinds(*_ALWAYS, *_REQUEST, *_SECRETS, *_QUEUE, *_CALL), rejections(PASSED_THROUGH)
+            ),
         },
     }
 
 
 def _hook_operation() -> dict[str, Any]:
-    responses = problem_responses(problem_kinds(*_ALWAYS, *_REQUEST, *_SECRETS, problem.UnknownRouteError))
+    responses = problem_responses(problem_kinds(*_ALWAYS, *_REQUEST, *_SECRETS, *_QUEUE, problem.UnknownRouteError))
     results = {"$ref": ref("HookResults")}
     success = {"oneOf": [results, {"$ref": ref("HookDryRuns")}, {"$ref": ref("Ignored")}]}
     failure = {"anyOf": [results, {"$ref": ref("HookDryRuns")}]}
@@ -163,6 +182,7 @@ def _hook_operation() -> dict[str, Any]:
                 "schema": {"type": "string", "pattern": "^[a-z0-9][a-z0-9-]{0,62}$"},
             },
             _DRY_RUN,
+            _WAIT,
         ],
         "requestBody": {
             "required": True,
@@ -172,10 +192,42 @@ def _hook_operation() -> dict[str, Any]:
             "200": json_response(
                 "All updates succeeded, or a dry run would send them, or the hook ignores the event.", success
             ),
+            "202": json_response("The queue has all updates.", {"$ref": ref("Queued")}, 202),
             **responses,
             # A 502 has no Retry-After, because the status is 503 if another attempt may succeed.
             "502": json_response("At least one update failed, and another attempt can't succeed.", failure),
             "503": combine_responses(retryable, responses["503"]),
+        },
+    }
+
+
+def _delivery_operation() -> dict[str, Any]:
+    errors = (
+        *_ALWAYS,
+        *_REQUEST,
+        problem.UnknownRouteError,
+    )
+    return {
+        "operationId": "deliver",
+        "summary": "Make an update that comes back from the queue",
+        "description": "Receives the pushes of Pub/Sub. The path exists only if the function has a queue. The ID token "
+        "of Google must have the audience and the account in the settings of the function.",
+        "security": [{"google": []}],
+        "requestBody": {
+            "required": True,
+            "content": {JSON_TYPE: {"schema": {"$ref": ref("Push")}}},
+        },
+        "responses": {
+            "204": {
+                "description": "The update is done, or left the queue for the dead-letter topic.",
+                "headers": headers(204),
+            },
+            **problem_responses(problem_kinds(*errors)),
+            "503": {
+                "description": "Another attempt can succeed. Pub/Sub sends the update again.",
+                "headers": headers(503),
+                "content": {MEDIA_TYPE: {"schema": {"$ref": ref("Problem")}}},
+            },
         },
     }
 
@@ -203,6 +255,7 @@ ROUTES: Mapping[str, Mapping[str, Any]] = {
         "post": _event_operation(),
     },
     "/hooks/{name}": {"post": _hook_operation()},
+    "/deliveries": {"post": _delivery_operation()},
     "/health": {
         "get": _get_operation(
             "health", "Check the health", json_response("The function is running.", {"$ref": ref("Health")})

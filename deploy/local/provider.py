@@ -16,7 +16,8 @@ from typing import Any
 
 from flask import Flask, Request, Response, current_app, make_response, request
 from werkzeug.exceptions import HTTPException
-from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+
+from deploy.local.server import LoopbackServer
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class RejectedError(Exception):
 
 
 @dataclass(kw_only=True)
-class LocalProvider:
+class LocalProvider(LoopbackServer):
     """Base class of the local providers. `tokens` maps each token to its account."""
 
     prefix: str
@@ -56,25 +57,11 @@ class LocalProvider:
     #: that returns None keeps the provider's own response.
     instead: dict[str, Callable[[], Response | None]] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
-    server: BaseWSGIServer | None = None
 
     @property
     def base_url(self) -> str:
         """The URL of the server, with the prefix of the API."""
-        assert self.server is not None
-        return f"http://127.0.0.1:{self.server.server_port}{self.prefix}"
-
-    def start(self, port: int = 0) -> "LocalProvider":
-        """Serve on `port`, or on a free port if `port` is 0, until `stop`. Return the provider itself."""
-        self.server = make_server("127.0.0.1", port, self._app(), threaded=True, request_handler=_Handler)
-        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-        return self
-
-    def stop(self) -> None:
-        """Stop the server."""
-        assert self.server is not None
-        self.server.shutdown()
-        self.server.server_close()
+        return f"{self.url}{self.prefix}"
 
     def seen(self, path: str) -> list[Call]:
         """Return the calls to `path`, which doesn't include the prefix."""
@@ -91,10 +78,6 @@ class LocalProvider:
         """Close the connection instead of sending a response."""
         request.environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
         raise ConnectionAbortedError
-
-    def routes(self, app: Flask) -> None:
-        """Add the routes of the provider."""
-        raise NotImplementedError
 
     def error(self, error: RejectedError) -> Response:
         """Return the provider's response to a rejected request."""
@@ -115,7 +98,8 @@ class LocalProvider:
             )
         return self.tokens[token]
 
-    def _app(self) -> Flask:
+    def create_app(self) -> Flask:
+        """Return the application, which records all calls, with the routes of the provider."""
         app = Flask(__name__)
         app.json.sort_keys = False  # type: ignore[attr-defined]
         # The server handles a ConnectionError silently.
@@ -138,16 +122,6 @@ class LocalProvider:
         kinds = {404: "page-not-found", 405: "method-not-allowed", 413: "request-too-large"}
         status = error.code or 500
         return self.error(RejectedError(status, kinds.get(status, "invalid-request"), error.description or ""))
-
-
-class _Handler(WSGIRequestHandler):
-    """A handler that keeps connections open, as the providers do, and logs nothing."""
-
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - the name in werkzeug
-        """Log nothing, because `calls` has all requests."""
 
 
 def _uncompressed_body(incoming: Request) -> bytes:

@@ -16,7 +16,7 @@ from deploy.local.openapi import Plugin
 from handlers.hooks.templates.template import LOOP_VARIABLE, OPENINGS
 from handlers.providers import PROVIDERS
 from handlers.senders import SENDERS
-from schemas.relay_yaml import CustomSenderSchema, RelayYamlSchema
+from schemas.relay_yaml import GOOGLE, CustomSenderSchema, RelayYamlSchema
 
 PATH = ROOT / "deploy/relay.schema.json"
 
@@ -87,6 +87,10 @@ def _complete(definitions: dict[str, JSONSchema], events: dict[str, JSONSchema])
         "description": f"{_REFERENCE} Or a list of them: the function accepts each secret.",
         "anyOf": [{"type": "string"}, {"type": "array", "minItems": 1, "items": {"type": "string"}}],
     }
+    identity = ["audience", "account"]
+    definitions["Hook"]["if"] = {"properties": {"sender": {"const": GOOGLE}}, "required": ["sender"]}
+    definitions["Hook"]["then"] = {"required": identity, "properties": {"secret": False}}
+    definitions["Hook"]["else"] = {"required": ["secret"], "properties": dict.fromkeys(identity, False)}
     update = definitions["HookUpdate"]
     update["properties"]["provider"] = {"enum": list(events)}
     update["properties"]["token"]["description"] = f"{_REFERENCE} This token replaces the provider's own."

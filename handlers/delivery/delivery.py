@@ -103,7 +103,10 @@ class Delivery:
     After `run` or `preview`, exactly one of `response`, `request` (preview only), and `problem` is set.
     """
 
-    def __init__(self, update: Update, deadline: Deadline, context: DeliveryContext) -> None:
+    def __init__(
+        self, update: Update, deadline: Deadline, context: DeliveryContext, *, is_repeat: bool = False
+    ) -> None:
+        """Create the delivery. With `is_repeat`, an earlier delivery may have carried out the update."""
         self.update = update
         self.attempts = 0
         #: The status of the last response of the provider, if the last attempt had a response.
@@ -121,6 +124,7 @@ class Delivery:
         self._deadline = deadline
         self._context = context
         self._may_have_succeeded = False
+        self._is_repeat = is_repeat
 
     @property
     def provider(self) -> Provider:
@@ -166,8 +170,9 @@ class Delivery:
         outcome = self._call_with_fresh_token(self.provider.update_request(self._base_url, update))
         if isinstance(outcome, Response):
             return outcome
-        if outcome.status == 404 and self._may_have_succeeded:
-            return self._confirm_rename(outcome.error.problem)
+        request = self.provider.confirmation_request(self._base_url, update)
+        if outcome.status == 404 and (self._may_have_succeeded or (self._is_repeat and request)):
+            return self._confirm_rename(outcome.error.problem, request)
         raise outcome.error
 
     def _call_with_fresh_token(self, request: Request) -> Response | Failure:
@@ -266,14 +271,13 @@ class Delivery:
             relay_error, response, is_token_refused=self.provider.refuses_token(response.status, response.body)
         )
 
-    def _confirm_rename(self, problem: Problem) -> Response:
+    def _confirm_rename(self, problem: Problem, request: Request | None) -> Response:
         """Return the renamed dataset, if an earlier attempt with an unknown outcome has renamed the dataset.
 
         Raises:
             UpstreamRejectedError: The rename can't be confirmed. `problem` is the provider's 404.
         """
         attempts, upstream_status = self.attempts, self.upstream_status
-        request = self.provider.confirmation_request(self._base_url, self.update)
         if request:
             outcome = self._call(request, self.tokens[-1])
             # The log counts the attempts of the update, without the attempts of the confirmation request.
@@ -282,5 +286,5 @@ class Delivery:
                 return Response(200, outcome.body)
             self.upstream_status = upstream_status
         assert problem.upstream is not None
-        detail = f"{problem.detail} An earlier attempt had an unknown outcome: it may have succeeded."
+        detail = f"{problem.detail.rstrip('.')}. An earlier attempt had an unknown outcome: it may have succeeded."
         raise UpstreamRejectedError(404, detail, upstream=problem.upstream)

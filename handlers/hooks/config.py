@@ -12,6 +12,7 @@ from handlers.hooks.templates.tree import Tree
 from schemas.base import line_of
 from schemas.event import Update
 from schemas.problem import Errors
+from schemas.pubsub import PushIdentity
 from schemas.secret_reference import SecretReference
 from schemas.settings import Settings, provider_variable
 from schemas.strict_json import JSON
@@ -47,13 +48,19 @@ class UpdateTemplate:
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """A rule that derives updates from a sender's own payload. Any of `secrets` authenticates a request."""
+    """A rule that derives updates from a sender's own payload.
+
+    Any of `secrets` authenticates a request, or an ID token of Google with `identity`. With `wait`, the function makes
+    the updates before its response, even if there is a queue.
+    """
 
     name: str
     sender: Sender
     secrets: tuple[SecretReference, ...]
     when: Template | None
     updates: tuple[UpdateTemplate, ...]
+    identity: PushIdentity | None = None
+    wait: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +110,25 @@ class Config:
                 notes += _rename_notes(update, update_path)
         notes.sort(key=lambda note: line_of(self.positions.lines, note[0]))
         return [f"{self.positions.locate(path)} {text}" for path, text in notes]
+
+    def check_topics(self, settings: Settings) -> None:
+        """Check that, with a queue, each update with a token has a topic.
+
+        Raises:
+            ConfigError: An update has a token of its own, and its provider has no topic.
+        """
+        if settings.queue is None:
+            return
+        errors = {
+            f"hooks.{hook.name}.updates.{position}.token": [
+                f"The queue has no topic for {update.provider}. Set {provider_variable(update.provider, 'TOPIC')}."
+            ]
+            for hook in self.hooks.values()
+            for position, update in enumerate(hook.updates)
+            if update.token and update.provider not in settings.queue.topics
+        }
+        if errors:
+            raise ConfigError(self.positions, errors)
 
     def warnings(self, settings: Settings) -> list[str]:
         """Return warnings about updates that have no token with these settings."""

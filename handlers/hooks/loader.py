@@ -21,8 +21,9 @@ from handlers.hooks.templates.tree import Tree, compile_tree, literal_value, tem
 from schemas.base import UNKNOWN_FIELD, flatten, join_path, one_of
 from schemas.event import EventSchema
 from schemas.problem import Errors
-from schemas.relay_yaml import CustomSenderSchema, RelayYamlSchema
-from schemas.secret_reference import ReferenceParser
+from schemas.pubsub import PushIdentity
+from schemas.relay_yaml import GOOGLE, CustomSenderSchema, RelayYamlSchema
+from schemas.secret_reference import ReferenceParser, SecretReference
 from schemas.strict_json import JSON
 
 #: The path of relay.yaml without RELAY_CONFIG, in the folder of main.py.
@@ -132,8 +133,11 @@ class _Reader:
         self._add(path, flatten({SCHEMA: messages.get("value", {})}))
         hook = _object(raw)
         sender = self._read_sender(f"{path}.sender", hook["sender"]) if "sender" in hook else None
-        secrets = None
-        if (secret := hook.get("secret")) is not None:
+        secrets: tuple[SecretReference, ...] | None = None
+        identity = None
+        if hook.get("sender") == GOOGLE:
+            secrets, identity = (), PushIdentity(str(hook.get("audience")), str(hook.get("account")))
+        elif (secret := hook.get("secret")) is not None:
             secrets = self._parse(f"{path}.secret", lambda: self._references.parse_list(secret, f"hook {name}: secret"))
         when = self._read_when(hook.get("when"), path)
         updates = [
@@ -142,7 +146,8 @@ class _Reader:
         ]
         if sender is None or secrets is None:
             return None
-        return Hook(name, sender, secrets, when, tuple(update for update in updates if update))
+        valid_updates = tuple(update for update in updates if update)
+        return Hook(name, sender, secrets, when, valid_updates, identity, wait=hook.get("wait") is True)
 
     def _read_sender(self, path: str, raw: JSON) -> Sender | None:
         """Return the sender with a name, or the sender that an object declares. Return None for a mistake."""

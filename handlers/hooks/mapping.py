@@ -11,6 +11,7 @@ from handlers.hooks.templates.tree import Falsity, Renderer, check_condition
 from schemas.base import MAX_ERRORS
 from schemas.event import EventSchema, Update, read_event, valid_reference
 from schemas.problem import Errors, InvalidEventError
+from schemas.pubsub import open_push
 from schemas.strict_json import JSON
 
 _INVALID = "The hook can't derive valid updates from this event. See errors for each field and its rule."
@@ -41,6 +42,8 @@ def evaluate(
     Raises:
         InvalidEventError: A template fails on the payload, or an update breaks a rule. The error lists every failure.
     """
+    if hook.identity:
+        headers, payload = open_push(headers, payload)
     if hook.sender.is_test_message(headers, payload):
         return Ignored(f"This is a test message of {hook.sender.name}.")
     variables: dict[str, JSON] = {"event": payload, "headers": {**hook.sender.visible_headers(headers)}}

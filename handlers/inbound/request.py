@@ -1,6 +1,7 @@
 """The HTTP request of a caller: its headers, its body, its media type, and its query."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from flask import Request
 
@@ -29,6 +30,17 @@ _DRAIN_SECONDS = 1.0
 _MAX_DRAINED = 1_000_000
 _CLOUD_EVENT_BATCH = "application/cloudevents-batch+json"
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """The parameters in the query of a request. `wait` is None if the query doesn't have it."""
+
+    dry_run: bool = False
+    wait: bool | None = None
+
+
+_PARAMETERS = ("dry_run", "wait")
 
 
 class InboundRequest:
@@ -82,8 +94,7 @@ class InboundRequest:
             InvalidJSONError: The body ends early.
         """
         length = self.content_length
-        if (length or 0) > limit:
-            raise _too_large(limit)
+        self.check_length(limit)
         self._can_drain = False
         try:
             with watchdog.reading(connection_of(self.request)):
@@ -137,6 +148,15 @@ class InboundRequest:
             return False
         return size <= _MAX_DRAINED if self._is_chunked else size == length
 
+    def check_length(self, limit: int) -> None:
+        """Reject a request that declares a body of more than `limit` bytes.
+
+        Raises:
+            BodyTooLargeError: The `Content-Length` is larger.
+        """
+        if (self.content_length or 0) > limit:
+            raise _too_large(limit)
+
     def check_content_encoding(self) -> None:
         """Reject a compressed body. The coding `identity` stands for no compression (RFC 9110, 12.5.3).
 
@@ -174,24 +194,28 @@ class InboundRequest:
                 "application/json. For another sender, set its payload format to JSON."
             )
 
-    def is_dry_run(self) -> bool:
-        """Return the value of the query parameter `dry_run`.
+    def parameters(self) -> "Parameters":
+        """Return the parameters in the query.
 
         Raises:
-            InvalidEventError: The value is neither `true` nor `false`, or the name of the parameter is misspelled. A
-                caller that misspells the name does not want the function to send anything.
+            InvalidEventError: A value is neither `true` nor `false`, or the name of a parameter is misspelled. A caller
+                that misspells the name `dry_run` does not want the function to send anything.
         """
         if not self.request.query_string:
-            return False
+            return Parameters()
         for name in self.request.args:
-            if name != "dry_run" and closest(name, ["dry_run"], cutoff=0.8):
-                errors = {name: ["Unknown parameter; did you mean dry_run?"]}
+            if name not in _PARAMETERS and (hint := closest(name, _PARAMETERS, cutoff=0.8)):
+                errors = {name: [f"Unknown parameter; did you mean {hint}?"]}
                 raise InvalidEventError("The query has an unknown parameter.", errors=errors)
-        values = self.request.args.getlist("dry_run")
+        return Parameters(dry_run=self._switch("dry_run") or False, wait=self._switch("wait"))
+
+    def _switch(self, name: str) -> bool | None:
+        """Return the value of a query parameter, or None for a query without the parameter."""
+        values = self.request.args.getlist(name)
         if values not in ([], ["true"], ["false"]):
-            errors = {"dry_run": ["Must be true or false, and occur once."]}
-            raise InvalidEventError("The query parameter dry_run must be true or false.", errors=errors)
-        return values == ["true"]
+            errors = {name: ["Must be true or false, and occur once."]}
+            raise InvalidEventError(f"The query parameter {name} must be true or false.", errors=errors)
+        return values == ["true"] if values else None
 
 
 def _too_large(limit: int) -> BodyTooLargeError:

@@ -40,6 +40,8 @@ class RequestLog:
         self.dry_run = False
         #: The reason why the caller isn't authenticated, which the response doesn't have.
         self.cause: str | None = None
+        #: The problem of an update from the queue, which the response doesn't show.
+        self.problem: Problem | None = None
         #: The message of the line, in place of the outcome.
         self.message: str | None = None
         self.is_warning = False
@@ -47,13 +49,18 @@ class RequestLog:
         self.warnings: list[str] = []
         #: An unforeseen exception, whose stack the line contains.
         self.fault: Exception | None = None
+        #: The ID and the age in seconds of the message from the queue.
+        self.message_id: str | None = None
+        self.age: float | None = None
         self._inbound = inbound
         self._project = project
+        self._updates: Sequence[Update] = ()
         self._deliveries: Sequence[Delivery] = ()
         self._started = time.monotonic()
 
     def add_updates(self, updates: Sequence[Update]) -> None:
         """Add the valid updates of the request."""
+        self._updates = updates
         self.provider = joined_names(update.provider for update in updates)
         self.dataset = updates[0].dataset if len(updates) == 1 else None
 
@@ -87,7 +94,9 @@ class RequestLog:
             "upstream_status": self._deliveries[0].upstream_status if len(self._deliveries) == 1 else None,
             "attempts": max((delivery.attempts for delivery in self._deliveries), default=0) or None,
             "duration_ms": round(seconds * 1000, 1),
-            "updates": [_update_fields(item) for item in self._deliveries] if len(self._deliveries) > 1 else None,
+            "updates": self._update_fields() if len(self._updates) > 1 else None,
+            "message_id": self.message_id,
+            "queued_seconds": self.age and round(self.age, 1),
             "cause": self.cause,
             "dry_run": self.dry_run or None,
             "errors": problem and problem.errors,
@@ -113,13 +122,22 @@ class RequestLog:
             self.fault,
         )
 
+    def _update_fields(self) -> list[dict[str, Any]] | None:
+        """Return the fields of each update, or None if the function has neither made nor queued the updates."""
+        if self._deliveries:
+            return [_delivery_fields(delivery) for delivery in self._deliveries]
+        return [_reference_fields(update) for update in self._updates] if self.outcome == "queued" else None
 
-def _update_fields(delivery: Delivery) -> dict[str, Any]:
+
+def _reference_fields(update: Update) -> dict[str, Any]:
+    return {"provider": update.provider, "dataset": update.dataset[:_MAX_TEXT_LENGTH]}
+
+
+def _delivery_fields(delivery: Delivery) -> dict[str, Any]:
     problem = delivery.problem
     return _without_none(
         {
-            "provider": delivery.update.provider,
-            "dataset": delivery.update.dataset[:_MAX_TEXT_LENGTH],
+            **_reference_fields(delivery.update),
             "status": problem.status if problem else delivery.response and delivery.response.status,
             "upstream_status": delivery.upstream_status,
             "attempts": delivery.attempts or None,
@@ -140,6 +158,8 @@ def joined_names(names: Iterable[str]) -> str | None:
 
 
 def _level(status: int, outcome: str | None) -> int:
+    if outcome in ("lost", "parked"):
+        return logging.ERROR
     if status < 400:
         return logging.INFO
     return logging.WARNING if status < 500 or outcome == "rejected" else logging.ERROR

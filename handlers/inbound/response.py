@@ -11,11 +11,12 @@ from handlers.delivery.delivery import Delivery
 from handlers.delivery.http_client import HEADERS
 from handlers.providers.base import MAX_TEXT_LENGTH, Provider, Request
 from handlers.redaction import MARK, Masked, Redactor
+from schemas.event import Update
 from schemas.problem import MEDIA_TYPE, Problem, Upstream, problem_body
 from schemas.strict_json import JSON, dump
 
-# The value of `Retry-After` if no problem specifies a wait, in seconds.
-_DEFAULT_RETRY_AFTER = 5
+#: The value of `Retry-After` if no problem specifies a wait, in seconds.
+DEFAULT_RETRY_AFTER = 5
 
 
 def json_response(
@@ -101,6 +102,14 @@ def result_items(deliveries: Sequence[Delivery]) -> list[dict[str, JSON]]:
     return [_item(delivery) for delivery in deliveries]
 
 
+def queued_items(updates: Sequence[Update], message_ids: Sequence[str]) -> list[dict[str, str]]:
+    """Return the ID of the message of each update, in the order of the updates."""
+    return [
+        {"provider": update.provider, "dataset": update.dataset, "message": message_id}
+        for update, message_id in zip(updates, message_ids, strict=True)
+    ]
+
+
 def _item(delivery: Delivery) -> dict[str, Any]:
     item: dict[str, Any] = {"provider": delivery.update.provider, "dataset": delivery.update.dataset}
     if delivery.problem:
@@ -119,5 +128,5 @@ def hook_status(problems: Sequence[Problem]) -> tuple[int, dict[str, str]]:
     """
     if not problems:
         return 200, {}
-    waits = [int(problem.headers.get("Retry-After", _DEFAULT_RETRY_AFTER)) for problem in problems if problem.retryable]
+    waits = [int(problem.headers.get("Retry-After", DEFAULT_RETRY_AFTER)) for problem in problems if problem.retryable]
     return (503, {"Retry-After": str(max(waits))}) if waits else (502, {})

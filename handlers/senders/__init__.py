@@ -169,6 +169,9 @@ _ROWS = (
     ),
     # https://docs.wandb.ai/guides/automations/create-automations/webhook/
     Sender("wandb", BodySignature("x-wandb-signature")),
+    # https://cloud.google.com/pubsub/docs/authenticate-push-subscriptions, https://cloud.google.com/eventarc/docs.
+    # handlers.queue.identity verifies the ID token. Every message has an ID, and so has every event of Eventarc.
+    Sender("google", _BEARER, id_headers=("ce-id",), id_fields=("message.messageId",)),
     # https://airflow.apache.org/docs/apache-airflow-providers-http/stable/operators.html
     Sender("airflow", _BEARER),
     # https://docs.prefect.io/api-ref/prefect/blocks/webhook/

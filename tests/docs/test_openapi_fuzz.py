@@ -212,8 +212,9 @@ def request_body(response: Response) -> bytes:
 def validity(response: Response, is_hook: bool) -> tuple[bool | None, str]:
     """Return whether the document allows the request, or None if the document has no rule for it; and the reason."""
     query = parse_qs(urlsplit(str(response.request.url)).query, keep_blank_values=True)
-    if query.get("dry_run", ["true"]) not in (["true"], ["false"]):
-        return False, "dry_run"
+    for name in ("dry_run", "wait"):
+        if query.get(name, ["true"]) not in (["true"], ["false"]):
+            return False, name
     media_type = str(response.request.headers.get("Content-Type", "")).partition(";")[0].strip().lower()
     try:
         value = json.loads(request_body(response).decode("utf-8"))

@@ -21,13 +21,17 @@ RECIPES = sorted(
 )
 
 
+YOUR_ACCOUNT = "relay-push@YOUR-PROJECT.iam.gserviceaccount.com"
+
+
 @contextmanager
 def running_recipe(launch: Launch, name: str, secret: str) -> Iterator[Relay]:
     """Run a function with the recipe `name`, its secret, and the dataset that the recipe updates."""
     cloud = Cloud().start()
     cloud.data_world.add("acme/products")
     hooks = yaml.safe_load((ROOT / f"deploy/recipes/{name}.yaml").read_text())["hooks"]
-    cloud.secret_manager.add_version(secret_name(hooks[name]["secret"]), secret)
+    if "secret" in hooks[name]:
+        cloud.secret_manager.add_version(secret_name(hooks[name]["secret"]), secret)
     relay = launch(on=cloud, RELAY_CONFIG=f"deploy/recipes/{name}.yaml")
     yield relay
     cloud.stop()
@@ -168,6 +172,16 @@ def test_airbyte_sync_recipe_successful_sync_updates_the_summary(launch: Launch)
         )
 
 
+def test_bigquery_transfer_recipe_run_changes_the_summary(launch: Launch) -> None:
+    with running_recipe(launch, "bigquery-transfer", "") as relay:
+        token = relay.cloud.google.token(aud="https://YOUR-FUNCTION", email=YOUR_ACCOUNT)
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+        sample = (ROOT / "deploy/samples/google.json").read_text()
+        response = relay.send(sample, path="/hooks/bigquery-transfer", headers=headers)
+        assert response.status_code == 200, response.text
+        assert summary(relay) == "Built by BigQuery (scheduled_query) on 2026-11-22,\nin the dataset shop.\n"
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipe_without_the_credential_responds_401(path: Path, launch: Launch) -> None:
     with running_recipe(launch, path.stem, "the right CANARY") as relay:
@@ -191,7 +205,8 @@ def test_recipe_comment_names_the_url_and_the_secret(path: Path) -> None:
     assert list(hooks) == [path.stem]
     comment = text.partition("\nhooks:")[0]
     assert f"https://YOUR-FUNCTION/hooks/{path.stem}" in comment
-    assert hooks[path.stem]["secret"] in comment
+    for name in ("secret", "audience", "account"):
+        assert hooks[path.stem].get(name, "") in comment
 
 
 def test_shipped_relay_yaml_has_no_hooks() -> None:

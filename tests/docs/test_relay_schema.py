@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,11 @@ def test_relay_schema_accepts_file_without_hooks(text: str) -> None:
 
 @pytest.mark.parametrize("name", SENDERS)
 def test_relay_schema_accepts_every_sender(name: str) -> None:
-    assert is_valid(EXAMPLE.replace("sender: apify", f"sender: {name}"))
+    text = EXAMPLE.replace("sender: apify", f"sender: {name}")
+    identity = "    audience: https://relay.example\n    account: push@p.example\n"
+    with_identity = re.sub(r"^    secret: .*\n", identity, text, flags=re.MULTILINE)
+    assert is_valid(text) is (name != "google")
+    assert is_valid(with_identity) is (name == "google")
 
 
 @pytest.mark.parametrize(

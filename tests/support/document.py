@@ -21,6 +21,7 @@ INEXPRESSIBLE_RULES = (
     ("data_base64 is base64", r"^data_base64$", "base64"),
     ("the provider has a token", r"^provider$", "no token"),
     ("a parameter similar to dry_run is a typing error", "", "did you mean dry_run"),
+    ("a parameter similar to wait is a typing error", "", "did you mean wait"),
 )
 #: Parts of the detail of an `invalid-json` problem about a body that most JSON parsers accept.
 STRICT_JSON_DETAILS = (

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from handlers.hooks import Config
+from handlers.hooks import Config, ConfigError
 from schemas.event import Update
 from schemas.secret_reference import ReferenceParser
-from schemas.settings import read_settings
+from schemas.settings import Settings, read_settings
 from tests.support.configuration import SCHEMAS, load_hooks
 from tests.support.hooks import hook, update
 
@@ -70,3 +70,22 @@ def test_warnings_update_without_token_names_variable(tmp_path: Path) -> None:
     assert load_hooks(tmp_path, a=hooks).warnings(settings) == [
         f"{tmp_path}/relay.yaml:6: hook a: updates.0: DATA_WORLD_TOKEN isn't set. Updates of hooks without a token: 1."
     ]
+
+
+def test_check_topics_token_of_a_hook_needs_topic(tmp_path: Path) -> None:
+    token, queue = {"DATA_WORLD_TOKEN": "env:T", "T": "CANARY-token"}, {
+        "DATA_WORLD_TOPIC": "projects/p/topics/data-world", "RELAY_DEAD_LETTER_TOPIC": "projects/p/topics/dead",
+        "RELAY_PUSH_AUDIENCE": "https://relay.example", "RELAY_PUSH_ACCOUNT": "push@p.example",
+    }  # fmt: skip
+    config = load_hooks(tmp_path, a=hook(APIFY), b=hook({**APIFY, "token": "own"}))
+
+    def settings_of(environ: dict[str, str]) -> Settings:
+        urls = dict.fromkeys(SCHEMAS, "https://x.example")
+        return read_settings(environ, urls, ReferenceParser(environ), default_threads=8)[0]
+
+    config.check_topics(settings_of(token))
+    config.check_topics(settings_of({**token, **queue, "APIFY_TOPIC": "projects/p/topics/apify"}))
+    with pytest.raises(ConfigError) as caught:
+        config.check_topics(settings_of({**token, **queue}))
+    (line,) = caught.value.lines
+    assert line.endswith("hook b: updates.0.token: The queue has no topic for apify. Set APIFY_TOPIC.")

@@ -16,6 +16,7 @@ from handlers.hooks.loader import load
 from handlers.hooks.templates.template import Template
 from handlers.hooks.templates.tree import TemplateLeaf
 from handlers.senders import SENDERS, custom_sender
+from schemas.pubsub import PushIdentity
 from schemas.secret_reference import ReferenceParser
 from tests.support.configuration import SCHEMAS, load_file
 from tests.support.provider_rules import CASES, DATASETS, Case
@@ -292,8 +293,8 @@ def test_load_mistake_outside_hooks_names_path(mistakes: Mistakes, text: str, li
         (f"{{sender: github, secret: , updates: [{UPDATE}]}}", "secret: Must not be null."),
         (f"{{sender: github, secret: x, when: true, updates: [{UPDATE}]}}",
          "when: Must be a string: an expression, without braces."),
-        (f"{{sender: github, secret: x, wait: true, updates: [{UPDATE}]}}",
-         "wait: Unknown field; the known fields are: sender, secret, when, updates."),
+        (f"{{sender: github, secret: x, retries: 3, updates: [{UPDATE}]}}",
+         "retries: Unknown field; the known fields are: sender, secret, audience, account, wait, when, updates."),
         (f"{{sender: github, secret: x, updates: [{UPDATE.replace('abc', '[a]')}]}}",
          "updates.0.dataset: Must be a string."),
         (f"{{sender: github, secret: x, updates: [{UPDATE.replace('abc', '~')}]}}",
@@ -307,6 +308,15 @@ def test_load_mistake_outside_hooks_names_path(mistakes: Mistakes, text: str, li
          "updates.0.provider: Must be a string."),
         ("{sender: github, secret: x, updates: [{provider: '{{ event.p }}', dataset: abc, update: {name: null}}]}",
          "updates.0.provider: Must be one of: apify, data.world."),
+        (f"{{sender: google, account: a@b, updates: [{UPDATE}]}}", "audience: Required: add this field."),
+        (f"{{sender: google, audience: x, account: a@b, secret: x, updates: [{UPDATE}]}}",
+         "secret: Must be absent. The sender authenticates with an ID token: give its audience and account."),
+        (f"{{sender: google, audience: x, account: a, updates: [{UPDATE}]}}",
+         "account: Must be the email address of a service account."),
+        (f"{{sender: github, secret: x, audience: x, updates: [{UPDATE}]}}",
+         "audience: Must be absent. The sender needs a secret."),
+        (f"{{sender: github, updates: [{UPDATE}]}}", "secret: Required: add this field."),
+        (f"{{sender: github, secret: x, wait: 'yes', updates: [{UPDATE}]}}", "wait: Must be true or false."),
         ("{sender: '{{ event.s }}', secret: x, updates: [{provider: apify, dataset: abc, update: {name: null}}]}",
          f"sender: Must be one of: {', '.join(SENDERS)}."),
     ],
@@ -500,3 +510,11 @@ def test_load_custom_sender_returns_sender(read: Read, sender: Any) -> None:
 def test_load_wrong_sender_raises_at_path(mistakes: Mistakes, sender: Any, path: str, message: str) -> None:
     (line,) = [line for line in mistakes(with_sender(sender)) if f"hook a: {path}: " in line]
     assert message in line
+
+
+def test_load_hook_of_google_has_an_identity(read: Read) -> None:
+    google = f"{{sender: google, audience: https://x, account: a@b, updates: [{UPDATE}]}}"
+    hooks = read(f"hooks: {{a: {google}, b: {{sender: github, secret: s, wait: true, updates: [{UPDATE}]}}}}").hooks
+    first, second = hooks["a"], hooks["b"]
+    assert (first.identity, first.secrets, first.wait) == (PushIdentity("https://x", "a@b"), (), False)
+    assert (second.identity, len(second.secrets), second.wait) == (None, 1, True)

@@ -416,3 +416,32 @@ def test_evaluate_invalid_single_update_keeps_its_valid_dataset(
     with pytest.raises(InvalidEventError) as caught:
         run(hook(APIFY, APIFY), payload)
     assert caught.value.dataset is None
+
+
+# The sender google
+
+GOOGLE = {"sender": "google", "audience": "https://relay.example", "account": "push@p.example"}
+
+
+def test_evaluate_push_of_google_uses_data_and_attributes(run: Run) -> None:
+    title = update("data.world", "acme/products", {"title": "{{ event.title }}, {{ headers.state }}"})
+    push: JSON = {"message": {"data": "eyJ0aXRsZSI6ICJBIn0=", "attributes": {"State": "done"}}, "subscription": "s"}
+    (result,) = run({**GOOGLE, "updates": [title]}, push, {"content-type": "application/json"})
+    assert result.body == {"title": "A, done"}
+
+
+def test_evaluate_event_of_eventarc_is_its_own_payload(run: Run) -> None:
+    title = update("data.world", "acme/products", {"title": "{{ event.name }}, {{ headers['ce-type'] }}"})
+    (result,) = run({**GOOGLE, "updates": [title]}, {"bucket": "b", "name": "a.csv"}, {"ce-type": "finalized"})
+    assert result.body == {"title": "a.csv, finalized"}
+
+
+def test_evaluate_push_of_another_sender_is_its_own_payload(run: Run) -> None:
+    title = update("data.world", "acme/products", {"title": "{{ event.subscription }}"})
+    (result,) = run(hook(title), {"message": {"data": "e30="}, "subscription": "s"})
+    assert result.body == {"title": "s"}
+
+
+def test_evaluate_push_with_other_data_names_the_data(run: Run) -> None:
+    push: JSON = {"message": {"data": "bm8="}, "subscription": "s"}
+    assert list(errors_of(run, {**GOOGLE, "updates": [APIFY]}, push)) == ["message.data"]

@@ -24,7 +24,7 @@ ERRORS = [
 
 def test_problem_names_are_distinct() -> None:
     names = [error.name for error in ERRORS]
-    assert len(names) == len(set(names)) == 23
+    assert len(names) == len(set(names)) == 26
     assert all(name == name.lower() and " " not in name for name in names)
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.pubsub import PushIdentity
 from schemas.secret_reference import ReferenceParser, SecretReference
 from schemas.settings import Settings, SettingsError, is_loopback, provider_variable, read_settings
 
@@ -260,3 +261,66 @@ def test_read_settings_any_environ_returns_or_raises_without_value(environ: dict
         read(environ)
     except SettingsError as error:
         assert "CANARY" not in str(error)
+
+
+# The queue
+
+QUEUE = {
+    "APIFY_TOKEN": "env:T",
+    "T": "CANARY-token",
+    "APIFY_TOPIC": "projects/p/topics/apify",
+    "RELAY_DEAD_LETTER_TOPIC": "projects/p/topics/dead",
+    "RELAY_PUSH_AUDIENCE": "https://relay.example",
+    "RELAY_PUSH_ACCOUNT": "push@p.iam.gserviceaccount.com",
+}
+
+
+def test_read_settings_of_the_queue() -> None:
+    queue = settings_of(**QUEUE).queue
+    assert queue is not None
+    assert queue.topics == {"apify": "projects/p/topics/apify"}
+    assert queue.dead_letter_topic == "projects/p/topics/dead"
+    assert queue.identity == PushIdentity("https://relay.example", "push@p.iam.gserviceaccount.com")
+    assert (queue.park_after_seconds, queue.delivery_deadline_seconds) == (86_400, 100)
+    assert (queue.region, queue.emulator) == (None, None)
+    assert settings_of().queue is None
+    assert settings_of().push_certs_url == "https://www.googleapis.com/oauth2/v1/certs"
+
+
+@pytest.mark.parametrize("missing", [name for name in QUEUE if name not in ("T", "APIFY_TOKEN")])
+def test_read_settings_queue_without_one_setting_names_it(missing: str) -> None:
+    errors = errors_of(**{name: value for name, value in QUEUE.items() if name != missing})
+    first = "RELAY_DEAD_LETTER_TOPIC" if missing == "APIFY_TOPIC" else "APIFY_TOPIC"
+    assert errors == {missing: [f"Must be set, because {first} is set: the queue needs all of its settings."]}
+
+
+def test_read_settings_queue_provider_with_token_needs_topic() -> None:
+    assert list(errors_of(**QUEUE, DATA_WORLD_TOKEN="env:T")) == ["DATA_WORLD_TOPIC"]
+
+
+def test_read_settings_queue_topic_without_token_is_a_warning() -> None:
+    warnings = warnings_of(**QUEUE, DATA_WORLD_TOPIC="projects/p/topics/data-world")
+    assert warnings[-1] == (
+        "DATA_WORLD_TOPIC is set, but DATA_WORLD_TOKEN isn't: only hooks with a token of their own use the topic."
+    )
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("APIFY_TOPIC", "apify", "Must be projects/P/topics/T."),
+        ("RELAY_PUSH_AUDIENCE", "two words", "Must be printable ASCII"),
+        ("RELAY_PUSH_ACCOUNT", "push", "Must be the email address"),
+        ("RELAY_PARK_AFTER_SECONDS", "-1", "Must be a number of seconds, from 0 to 604800."),
+        ("RELAY_DELIVERY_DEADLINE_SECONDS", "581", "Must be a number of seconds above 0, up to 580."),
+        ("RELAY_DELIVERY_DEADLINE_SECONDS", "0", "Must be a number of seconds above 0, up to 580."),
+        ("RELAY_REGION", "Europe", "Must be a region of Google Cloud"),
+        ("RELAY_PUSH_CERTS_URL", "http://certs.example", "Must be an https URL"),
+        ("RELAY_MAX_BODY_BYTES", "7000001", "Must be at most 7000000 with the queue"),
+        ("PUBSUB_EMULATOR_HOST", "pubsub.example:1", "Must be host:port with a loopback host"),
+    ],
+)
+def test_read_settings_invalid_setting_of_the_queue_names_the_rule(variable: str, value: str, message: str) -> None:
+    errors = errors_of(**{**QUEUE, variable: value})
+    assert list(errors) == [variable]
+    assert errors[variable][0].startswith(message)

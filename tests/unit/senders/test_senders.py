@@ -47,8 +47,8 @@ SIGNED = sorted({*TIMESTAMPED, *(case for case in CASES if verifier_class(case) 
 def test_senders_table_covers_every_documented_sender() -> None:
     assert set(SENDERS) == {
         "airbyte", "airflow", "apify", "azure-devops", "basic", "bitbucket", "buildkite", "circleci", "dagster",
-        "databricks", "dbt", "fivetran", "gitea", "github", "gitlab", "hookdeck", "huggingface", "jenkins", "mlflow",
-        "prefect", "standard-webhooks", "token", "url-token", "wandb",
+        "databricks", "dbt", "fivetran", "gitea", "github", "gitlab", "google", "hookdeck", "huggingface", "jenkins",
+        "mlflow", "prefect", "standard-webhooks", "token", "url-token", "wandb",
     }  # fmt: skip
     assert [sender.name for sender in NATIVE_SENDERS] == ["token", "standard-webhooks"]
     assert all(name == sender.name for name, sender in SENDERS.items())
@@ -149,7 +149,7 @@ def test_verify_credential_of_another_sender_returns_false(name: str) -> None:
     same_credential = [
         {"databricks", "azure-devops", "jenkins", "basic"},
         {"airbyte", "url-token"},
-        {"apify", "airflow", "prefect", "dagster", "token"},
+        {"apify", "google", "airflow", "prefect", "dagster", "token"},
     ]
     secret = "CANARY-user:password"
     own_secret = f"whsec_{base64.b64encode(secret.encode()).decode()}" if name == "standard-webhooks" else secret
