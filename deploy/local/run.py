@@ -13,7 +13,17 @@ import time
 from contextlib import suppress
 from typing import IO
 
-from deploy.local.cloud import APIFY_USER, DATA_WORLD_OWNER, PROJECT, Cloud, Function, free_port, stop_event
+from deploy.local.cloud import (
+    APIFY_USER,
+    DATA_WORLD_OWNER,
+    PROJECT,
+    Cloud,
+    Function,
+    free_port,
+    queue_settings,
+    stop_event,
+)
+from deploy.local.emulator import INSTALL, Emulator, find_gcloud
 from deploy.local.hook_requests import HookRequest, LocalHooks, generate_variables, load
 from deploy.local.terminal import accept_all_characters, paint, readable, width, wrap
 from handlers.hooks import Config, ConfigError
@@ -28,6 +38,10 @@ _DEFAULT_PORT = 8080
 
 class PortError(Exception):
     """PORT isn't usable. The message names the reason and the remedy."""
+
+
+class EmulatorError(Exception):
+    """There is no emulator for QUEUE=1. The message names the remedy."""
 
 
 class Log:
@@ -95,27 +109,39 @@ def main() -> int:
         variables = generate_variables(load(path, None), os.environ)
         environ = {**os.environ, **variables, "GOOGLE_CLOUD_PROJECT": PROJECT}
         config = load(path, environ)
-    except (PortError, ConfigError) as error:
+        gcloud = _find_emulator() if os.environ.get("QUEUE") else None
+    except (PortError, ConfigError, EmulatorError) as error:
         print(f"{paint('red', 'Not started:')} {error}", file=sys.stderr)
         return 1
     cloud = Cloud().start()
+    emulator = Emulator(gcloud) if gcloud else None
     try:
         settings = {**cloud.settings(), "RELAY_CONFIG": path}
+        if emulator:
+            emulator.wait_until_up().create_queue(cloud.google.push_url)
+            cloud.google.target = f"http://127.0.0.1:{port}/deliveries"
+            settings |= queue_settings(emulator.address)
         hooks = LocalHooks(config, {**environ, **settings}, variables, cloud)
         hooks.create_datasets()
-        return _serve(cloud, config, hooks, Function(settings, port=port, log=subprocess.PIPE, environ=environ), stop)
+        function = Function(settings, port=port, log=subprocess.PIPE, environ=environ)
+        return _serve(cloud, config, hooks, function, emulator.address if emulator else None, stop)
     finally:
+        if emulator:
+            emulator.stop()
         cloud.stop()
 
 
-def _serve(cloud: Cloud, config: Config, hooks: LocalHooks, function: Function, stop: threading.Event) -> int:
+def _serve(
+    cloud: Cloud, config: Config, hooks: LocalHooks, function: Function, pubsub: str | None, stop: threading.Event
+) -> int:
     """Print the introduction and the log until `stop` is set, or until the function ends. Return the exit status."""
     assert function.process.stdout is not None
     log = Log(function.process.stdout, stop)
     try:
         function.wait_until_up(stop=stop)
         if not stop.is_set():
-            print(introduction(cloud, function.url, config, hooks.requests(function.url)), flush=True)
+            requests = hooks.requests(function.url)
+            print(introduction(cloud, function.url, config, requests, pubsub), flush=True)
         log.show()
         while not (stop.wait(0.2) or log.is_unreadable()):
             if function.process.poll() is not None:
@@ -145,6 +171,19 @@ def _hooks_file() -> str:
     if path := os.environ.get("RELAY_CONFIG"):
         return path
     return DEFAULT_PATH if load(DEFAULT_PATH, None).hooks else RECIPE
+
+
+def _find_emulator() -> str:
+    """Return the path of a `gcloud` with the emulator of Pub/Sub.
+
+    Raises:
+        EmulatorError: There is no such `gcloud`, or no Java.
+    """
+    if gcloud := find_gcloud():
+        return gcloud
+    raise EmulatorError(
+        f"QUEUE=1 needs gcloud with the emulator of Pub/Sub, and Java. To install the emulator, run: {INSTALL}"
+    )
 
 
 def choose_port(setting: str) -> int:
@@ -188,13 +227,17 @@ def _listen_error(port: int) -> int | None:
     return None
 
 
-def introduction(cloud: Cloud, url: str, config: Config, requests: list[HookRequest]) -> str:
-    """Return the text that `make run` prints before the log: the addresses, and commands to paste."""
+def introduction(cloud: Cloud, url: str, config: Config, requests: list[HookRequest], pubsub: str | None = None) -> str:
+    """Return the text that `make run` prints before the log: the addresses, and commands to paste.
+
+    `pubsub` is the address of the emulator of Pub/Sub, or None without a queue.
+    """
     addresses = [
         ("the function", url),
         ("Apify", cloud.apify.base_url),
         ("data.world", cloud.data_world.base_url),
         ("Secret Manager", f"{cloud.secret_manager.address} (gRPC)"),
+        *([("Pub/Sub", f"{pubsub} (emulator, gRPC)")] if pubsub else []),
     ]
     parts = [
         f"\n{paint('bold', 'Dataset Relay')} on this machine:\n",

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from deploy.local.cloud import PROJECT, ROOT, Cloud, free_port
+from deploy.local.emulator import INSTALL, find_gcloud
 from deploy.local.hook_requests import LocalHooks, generate_variables, load
 from deploy.local.run import PortError, choose_port, introduction
 from deploy.local.signing import signed_headers
@@ -171,9 +172,17 @@ def test_run_lists_hooks_with_their_effects_and_secrets(tmp_path: Path) -> None:
     assert "Secret: generated, in the variable JOB_SECRET, generated, in Secret Manager" in " ".join(text.split())
 
 
+def hook_of(sender: str, secret: str) -> str:
+    """Return a hook of a sender with the name of the sender, as YAML."""
+    credential = f"secret: {secret}"
+    if sender == "google":
+        credential = "audience: https://relay.example\n    account: push@relay.example"
+    return f"  {sender}:\n    sender: {sender}\n    {credential}\n    {UPDATE}\n"
+
+
 def test_run_every_sender_has_a_command_that_succeeds(tmp_path: Path) -> None:
     # The test messages of the samples are real events, so that each hook updates the record.
-    hooks = "".join(f"  {name}:\n    sender: {name}\n    secret: {name}-secret\n    {UPDATE}\n" for name in SENDERS)
+    hooks = "".join(hook_of(name, f"{name}-secret") for name in SENDERS)
     custom = {
         "signed": "{hmac: sha512, header: X-My-Signature, prefix: 'v0=', encoding: base64}",
         "hexed": "{hmac: sha1, header: X-My-Signature}",
@@ -193,7 +202,7 @@ def test_run_every_sender_has_a_command_that_succeeds(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_run_hook_commands_show_no_secret_to_ps(cloud: Cloud, tmp_path: Path, shell: str) -> None:
-    hooks = "".join(f"  {name}:\n    sender: {name}\n    secret: {name}-ps\n    {UPDATE}\n" for name in SENDERS)
+    hooks = "".join(hook_of(name, f"{name}-ps") for name in SENDERS)
     path = tmp_path / "my.yaml"
     path.write_text(f"hooks:\n{hooks}")
     for name in SENDERS:
@@ -527,3 +536,26 @@ def test_wrap_lines_fit_and_lose_no_character(text: str, columns: int) -> None:
 def test_signed_headers_secret_without_prefix_is_the_key() -> None:
     plain = signed_headers(secret("relay:"), "m", b"{}", at=0)
     assert plain["webhook-signature"].startswith("v1,")
+
+
+# The queue
+
+
+def test_run_queue_without_the_emulator_names_the_command_that_installs_it(tmp_path: Path) -> None:
+    error = fail(QUEUE="1", PATH=str(tmp_path))
+    assert error == (
+        "Not started: QUEUE=1 needs gcloud with the emulator of Pub/Sub, and Java. To install the emulator, run: "
+        "gcloud components install pubsub-emulator beta\n"
+    )
+
+
+@pytest.mark.skipif(find_gcloud() is None, reason=f"LOUD: the emulator of Pub/Sub is missing ({INSTALL}). NOT tested.")
+def test_run_queue_delivers_the_update_after_the_response(tmp_path: Path) -> None:
+    with running_with(QUEUE="1") as run:
+        assert any("(emulator, gRPC)" in line for line in run.lines)
+        update, record = run.commands[1], run.commands[4]
+        assert status(paste(update, "bash", tmp_path)) == "202"
+        end = time.monotonic() + 60
+        while "ANYONE_WITH_ID_CAN_READ" not in paste(record, "bash", tmp_path):
+            assert time.monotonic() < end
+            time.sleep(0.1)
