@@ -14,11 +14,13 @@ deploy/gcp/deploy.sh [options] [-- flags for `gcloud run deploy`]
 
   --project ID        The project. Default: the current project of gcloud.
   --region REGION     The region. Default: europe-west1.
-  --service NAME      The name of the service and the prefix of its two service accounts. Default: dataset-relay.
+  --service NAME      The name of the service, and the prefix of its service accounts and of its queue. Default:
+                      dataset-relay.
   --concurrency N     The number of concurrent requests per instance, and of its threads. Default: the number of the
                       deployed service, or 200.
   --set NAME=VALUE    Change a setting (see Settings in deploy/README.md). Repeat the option for each setting. All
                       other settings keep their values.
+  --queue             Create the queue on Pub/Sub, and turn it on. Without the option, a deployed queue stays on.
   --code-only         Deploy only the code, in a project that Terraform has set up.
   --dry-run           Print the commands for an empty project, without a call to Google.
   --help              Show this help.
@@ -29,7 +31,7 @@ passes a value as an argument of a command.
 TEXT
 }
 
-PROJECT='' REGION=europe-west1 SERVICE=dataset-relay CONCURRENCY='' CODE_ONLY=false DRY_RUN=false
+PROJECT='' REGION=europe-west1 SERVICE=dataset-relay CONCURRENCY='' QUEUE=false CODE_ONLY=false DRY_RUN=false
 SETTINGS=() EXTRA=()
 while [ $# -gt 0 ]; do
     case $1 in
@@ -44,6 +46,7 @@ while [ $# -gt 0 ]; do
         --service) SERVICE=$2; shift ;;
         --concurrency) CONCURRENCY=$2; shift ;;
         --set) SETTINGS+=("$2"); shift ;;
+        --queue) QUEUE=true ;;
         --code-only) CODE_ONLY=true ;;
         --dry-run) DRY_RUN=true ;;
         --help | -h) usage; exit 0 ;;
@@ -80,6 +83,9 @@ for setting in ${SETTINGS[@]+"${SETTINGS[@]}"}; do
         *'##'* | *'#') die "--set ${setting%%=*}: the value must not contain ## or end with #." ;;
     esac
 done
+if $QUEUE && $CODE_ONLY; then
+    die "--queue and --code-only exclude each other: Terraform creates the queue with queue = true."
+fi
 case $CONCURRENCY in
     *[!0-9]* | 0*) die "--concurrency must be a number from 1 to 1000." ;;
 esac
@@ -158,11 +164,15 @@ if [ -z "$PROJECT" ]; then
 fi
 RUNTIME=$SERVICE@$PROJECT.iam.gserviceaccount.com
 BUILD=$SERVICE-build@$PROJECT.iam.gserviceaccount.com
+PUSH=$SERVICE-push@$PROJECT.iam.gserviceaccount.com
 BILLING_PAGE="https://console.cloud.google.com/billing/linkedaccount?project=$PROJECT"
 GCLOUD=(gcloud --project "$PROJECT" --quiet)
 
 step "the project $PROJECT"
-FOUND=$(inspect 'roles/browser on the project' "${GCLOUD[@]}" projects describe "$PROJECT" --format 'value(lifecycleState)')
+FOUND=$(inspect 'roles/browser on the project' "${GCLOUD[@]}" projects describe "$PROJECT" \
+    --format 'value(lifecycleState,projectNumber)')
+read -r FOUND NUMBER <<<"$FOUND"
+NUMBER=${NUMBER:-YOUR-NUMBER}
 if ! $DRY_RUN; then
     [ "$FOUND" = ACTIVE ] || die "The project $PROJECT does not exist, or your account may not see it. To list your projects, run: gcloud projects list"
 fi
@@ -173,9 +183,10 @@ if ! $CODE_ONLY; then
     [ "$FOUND" != False ] ||
         die "The project $PROJECT has no billing account. Link one: $BILLING_PAGE"
     step "APIs"
-    change 'roles/serviceusage.serviceUsageAdmin on the project' "${GCLOUD[@]}" services enable \
-        run.googleapis.com cloudbuild.googleapis.com artifactregistry.googleapis.com secretmanager.googleapis.com \
-        iam.googleapis.com logging.googleapis.com
+    APIS=(run.googleapis.com cloudbuild.googleapis.com artifactregistry.googleapis.com secretmanager.googleapis.com
+        iam.googleapis.com logging.googleapis.com)
+    if $QUEUE; then APIS+=(pubsub.googleapis.com); fi
+    change 'roles/serviceusage.serviceUsageAdmin on the project' "${GCLOUD[@]}" services enable "${APIS[@]}"
 fi
 
 step "the settings and deploy/relay.yaml"
@@ -195,6 +206,17 @@ if $IS_NEW; then
     SETTINGS=("GOOGLE_CLOUD_PROJECT=$PROJECT" RELAY_SECRET=relay-secret APIFY_TOKEN=apify-token DATA_WORLD_TOKEN=data-world-token
         ${SETTINGS[@]+"${SETTINGS[@]}"})
 fi
+if $QUEUE; then
+    # A provider without a token gets no topic: `leave_out` removes both settings.
+    for provider in apify data-world; do
+        variable=$(printf '%s' "$provider" | tr 'a-z-' 'A-Z_')
+        if $IS_NEW || grep -q "\"${variable}_TOKEN\"" <<<"$DEPLOYED" || grep -q "${variable}_TOKEN=" <<<"${SETTINGS[*]-}"; then
+            SETTINGS+=("${variable}_TOPIC=projects/$PROJECT/topics/$SERVICE-$provider")
+        fi
+    done
+    SETTINGS+=("RELAY_DEAD_LETTER_TOPIC=projects/$PROJECT/topics/$SERVICE-dead-letters" "RELAY_PUSH_AUDIENCE=$SERVICE"
+        "RELAY_PUSH_ACCOUNT=$PUSH" "RELAY_REGION=$REGION")
+fi
 SETTINGS=("THREADS=$CONCURRENCY" ${SETTINGS[@]+"${SETTINGS[@]}"})
 
 # Start the function's own checks with the settings of the deployment, so that a mistake shows before the build.
@@ -204,7 +226,8 @@ SECRETS=$(env -i PATH="$PATH" .venv/bin/python -m deploy.gcp.references "${SETTI
 env -i PATH="$PATH" "${SETTINGS[@]}" .venv/bin/python main.py check >"$ERRORS" 2>&1 ||
     { cat "$ERRORS" >&2; die "A test of a hook failed. The difference is above."; }
 TIMEOUT=$(sed -nE 's/^timeout.([0-9]+)$/\1/p' <<<"$SECRETS")
-SECRETS=$(sed '/^timeout/d' <<<"$SECRETS")
+ACK_DEADLINE=$(sed -nE 's/^ack.([0-9]+)$/\1/p' <<<"$SECRETS")
+SECRETS=$(sed '/^timeout/d; /^ack/d' <<<"$SECRETS")
 
 # ask NAME LABEL KIND: set VALUE to the value of the secret NAME, from a variable or from the terminal. LABEL is the
 # setting or the hook that refers to the secret. VALUE is empty if the user leaves out an optional value.
@@ -241,21 +264,26 @@ add_value() {
     fi
 }
 
-# leave_out SETTING: remove a setting whose secret has no value, and the secret.
+# leave_out SETTING: remove a setting whose secret has no value, the secret, and the topic of the provider.
 leave_out() {
     local kept=() setting
     SECRETS=$(sed "/${TAB}$1\$/d" <<<"$SECRETS")
     for setting in "${SETTINGS[@]}"; do
-        [ "${setting%%=*}" = "$1" ] || kept+=("$setting")
+        case ${setting%%=*} in
+            "$1" | "${1%_TOKEN}_TOPIC") ;;
+            *) kept+=("$setting") ;;
+        esac
     done
     SETTINGS=("${kept[@]}")
 }
 
 SECRET_TO_TRY='' TAB=$'\t'
 if ! $CODE_ONLY; then
-    step "service accounts: $SERVICE runs the function, and $SERVICE-build builds it"
+    NAMES=("$SERVICE" "$SERVICE-build")
+    if $QUEUE; then NAMES+=("$SERVICE-push"); fi
+    step "service accounts: ${NAMES[*]}"
     ACCOUNTS=$(inspect 'roles/iam.serviceAccountAdmin on the project' "${GCLOUD[@]}" iam service-accounts list --format 'value(email)')
-    for account in "$SERVICE" "$SERVICE-build"; do
+    for account in "${NAMES[@]}"; do
         if ! grep -qxF "$account@$PROJECT.iam.gserviceaccount.com" <<<"$ACCOUNTS"; then
             change 'roles/iam.serviceAccountAdmin on the project' "${GCLOUD[@]}" iam service-accounts create "$account" \
                 --display-name "Dataset Relay: $account"
@@ -329,6 +357,48 @@ if ! $CODE_ONLY; then
     fi
 fi
 
+if $QUEUE; then
+    # The subscriptions exist before the function publishes, because a topic without a subscription drops its messages.
+    step "topics, to which only the service account $SERVICE may publish, and their subscriptions"
+    TOPICS=$(inspect 'roles/pubsub.viewer on the project' "${GCLOUD[@]}" pubsub topics list --format 'value(name.basename())')
+    EXISTING=$(inspect 'roles/pubsub.viewer on the project' "${GCLOUD[@]}" pubsub subscriptions list \
+        --format 'value(name.basename())')
+    # https://cloud.google.com/run/docs/triggering/https-request#deterministic
+    PUSH_URL=https://$SERVICE-$NUMBER.$REGION.run.app/deliveries
+    for setting in "${SETTINGS[@]}"; do
+        case $setting in
+            *_TOPIC=*) topic=${setting##*/} ;;
+            *) continue ;;
+        esac
+        if ! grep -qxF -- "$topic" <<<"$TOPICS"; then
+            change 'roles/pubsub.editor on the project' "${GCLOUD[@]}" pubsub topics create "$topic"
+        fi
+        change 'roles/pubsub.admin on the project' "${GCLOUD[@]}" pubsub topics add-iam-policy-binding "$topic" \
+            --member "serviceAccount:$RUNTIME" --role roles/pubsub.publisher
+        if [ "$topic" = "$SERVICE-dead-letters" ]; then
+            options=(--message-retention-duration 31d)
+        else
+            options=(--push-endpoint "$PUSH_URL" --push-auth-service-account "$PUSH" --push-auth-token-audience "$SERVICE"
+                --ack-deadline "$ACK_DEADLINE" --min-retry-delay 10s --max-retry-delay 600s)
+        fi
+        if grep -qxF -- "$topic" <<<"$EXISTING"; then
+            change 'roles/pubsub.editor on the project' "${GCLOUD[@]}" pubsub subscriptions update "$topic" "${options[@]}"
+        else
+            # Pub/Sub can't change the order of an existing subscription. By default, a subscription expires after 31
+            # days without a message.
+            [ "$topic" = "$SERVICE-dead-letters" ] || options+=(--enable-message-ordering)
+            change 'roles/pubsub.editor on the project, and roles/iam.serviceAccountUser on the service account of the pushes' \
+                "${GCLOUD[@]}" pubsub subscriptions create "$topic" --topic "$topic" --expiration-period never "${options[@]}"
+        fi
+    done
+fi
+
+# allow_push: let the service account of the pushes call the service, even if the service isn't public.
+allow_push() {
+    change 'roles/run.admin on the project' "${GCLOUD[@]}" run services add-iam-policy-binding "$SERVICE" --region "$REGION" \
+        --member "serviceAccount:$PUSH" --role roles/run.invoker
+}
+
 step "build and start the function (this step takes the longest)"
 DEPLOY=("${GCLOUD[@]}" run deploy "$SERVICE" --region "$REGION" --source . --function relay --base-image python313
     --build-service-account "projects/$PROJECT/serviceAccounts/$BUILD" --format 'json(status.url,status.traffic)')
@@ -343,12 +413,13 @@ if $IS_NEW; then
         --cpu 1 --memory 512Mi --max-instances 10
         --startup-probe 'httpGet.path=/health,periodSeconds=1,timeoutSeconds=1,failureThreshold=60')
 fi
-if ! $CODE_ONLY && { $IS_NEW || grep -qE '(^| )RELAY_DEADLINE_SECONDS=' <<<"${SETTINGS[*]}"; }; then
+if ! $CODE_ONLY && { $IS_NEW || grep -qE '(^| )RELAY_(DELIVERY_)?DEADLINE_SECONDS=|_TOPIC=' <<<"${SETTINGS[*]}"; }; then
     DEPLOY+=(--timeout "$TIMEOUT")
 fi
 DEPLOY+=(${EXTRA[@]+"${EXTRA[@]}"})
 if $DRY_RUN; then
     print_command "${DEPLOY[@]}"
+    if $QUEUE; then allow_push; fi
     step "a dry run: nothing has changed"
     exit 0
 fi
@@ -366,6 +437,8 @@ done
 read -r URL GETS_REQUESTS <<<"$(.venv/bin/python -c 'import json, sys
 status = json.load(sys.stdin)["status"]
 print(status["url"], any(each.get("latestRevision") and each.get("percent") for each in status["traffic"]))' <<<"$DESCRIPTION")"
+
+if $QUEUE; then allow_push; fi
 
 step "health check"
 STATUS='' TRIES=0

@@ -6,7 +6,8 @@ SERVICE is the output of `gcloud run services describe --format json`, or empty.
 change. If the settings are invalid, the program exits with the error of the function's startup. The program doesn't use
 the network.
 
-The first line is `timeout` and the number of seconds for Cloud Run's request timeout. Each further line has a kind, the
+The first line is `timeout` and the number of seconds for Cloud Run's request timeout. With a queue, the second line is
+`ack` and the number of seconds for the acknowledgment deadline of the subscriptions. Each further line has a kind, the
 full name of a secret, and the setting that names the secret, separated by tabs. The kinds are `token` (of a provider),
 `secret` (of a sender), and `basic` (of a sender, in the form `user:password`).
 """
@@ -70,7 +71,14 @@ def main() -> None:
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     # Receiving the body, processing the event, and sending the response can each take RELAY_DEADLINE_SECONDS.
-    print(f"timeout\t{max(30, math.ceil(3 * settings.deadline_seconds) + 3)}")
+    timeout = max(30, math.ceil(3 * settings.deadline_seconds) + 3)
+    if settings.queue:
+        # The function needs some time after the deadline of a delivery, to publish a dead letter.
+        ack_deadline = max(10, math.ceil(settings.queue.delivery_deadline_seconds) + 20)
+        timeout = max(timeout, ack_deadline)
+    print(f"timeout\t{timeout}")
+    if settings.queue:
+        print(f"ack\t{ack_deadline}")
     for line in secret_lines(settings, config):
         print(line)
 

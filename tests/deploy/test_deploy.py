@@ -19,7 +19,7 @@ import pytest
 
 from deploy.local.cloud import ROOT, Cloud, Function
 from tests.support.canary import RECORDER, secret
-from tests.support.fake_google_cloud import PROJECT, Call, FakeGoogleCloud
+from tests.support.fake_google_cloud import NUMBER, PROJECT, Call, FakeGoogleCloud
 from tests.support.gcloud import DEPLOY_SH_PATH, SKIP_REASON, environment, run_deploy_sh, shell_command
 from tests.support.project import DEPLOYED
 from tests.support.relay import Relay, stop_relay
@@ -30,6 +30,7 @@ needs_gcloud = pytest.mark.skipif(bool(SKIP_REASON), reason=SKIP_REASON)
 
 BIN = Path(sys.executable).parent
 RUNTIME_ACCOUNT = f"dataset-relay@{PROJECT}.iam.gserviceaccount.com"
+PUSH_ACCOUNT = f"dataset-relay-push@{PROJECT}.iam.gserviceaccount.com"
 BUILD_ACCOUNT = f"dataset-relay-build@{PROJECT}.iam.gserviceaccount.com"
 
 
@@ -105,6 +106,8 @@ def deployment(relay: Relay, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     )
     deployment.run()
     deployment.run("--code-only")
+    deployment.run("--queue")
+    deployment.run("--queue", "--set", "RELAY_DELIVERY_DEADLINE_SECONDS=200")
     yield deployment
     cloud.stop()
 
@@ -159,6 +162,7 @@ def test_deploy_sh_grants_the_permissions_of_the_runbook(deployment: Deployment)
         f"projects/{PROJECT}": "project",
         f"projects/{PROJECT}/locations/europe-west1/services/dataset-relay": "service dataset-relay",
         **{f"projects/{PROJECT}/secrets/{name}": f"secret {name}" for name in deployment.cloud.secrets},
+        **{name: f"topic {name.rpartition('/')[2]}" for name in deployment.cloud.topics},
     }
     granted = {
         (role, member.removeprefix("serviceAccount:").partition("@")[0], names[on])
@@ -239,7 +243,7 @@ def test_deploy_sh_set_changes_only_the_given_settings(deployment: Deployment) -
 
 @needs_gcloud
 def test_deploy_sh_code_only_changes_only_the_code(deployment: Deployment) -> None:
-    before, after = (run.bodies("/services/dataset-relay", "PUT")[0] for run in deployment.runs[3:])
+    before, after = (run.bodies("/services/dataset-relay", "PUT")[0] for run in deployment.runs[3:5])
     last = deployment.runs[4]
     assert last.code == 0, last.output
     assert {call.path.rpartition("/")[2] for call in last.changes} == {"o", "builds:submit", "dataset-relay"}
@@ -247,6 +251,62 @@ def test_deploy_sh_code_only_changes_only_the_code(deployment: Deployment) -> No
     for name in ("containerConcurrency", "serviceAccountName", "timeoutSeconds"):
         assert after["spec"]["template"]["spec"][name] == before["spec"]["template"]["spec"][name]
     assert last.bodies("builds:submit")[0]["serviceAccount"].endswith(BUILD_ACCOUNT)
+
+
+@needs_gcloud
+def test_deploy_sh_queue_creates_the_subscriptions_before_the_function_publishes(deployment: Deployment) -> None:
+    run = deployment.runs[5]
+    assert run.code == 0, run.output
+    (apis,) = run.bodies("services:batchEnable")
+    assert "pubsub.googleapis.com" in apis["serviceIds"]
+    topics = [f"projects/{PROJECT}/topics/dataset-relay-{name}" for name in ("apify", "data-world", "dead-letters")]
+    assert list(deployment.cloud.topics) == topics
+    paths = [call.path for call in run.changes]
+    last_subscription = paths.index(f"/v1/projects/{PROJECT}/subscriptions/dataset-relay-dead-letters")
+    deployed = paths.index(f"/apis/serving.knative.dev/v1/namespaces/{PROJECT}/services/dataset-relay")
+    assert last_subscription < deployed
+    subscription = next(call.json() for call in run.changes if call.path.endswith("/subscriptions/dataset-relay-apify"))
+    assert subscription["topic"] == topics[0]
+    assert subscription["enableMessageOrdering"] is True
+    assert subscription["ackDeadlineSeconds"] == 120
+    # The default of Pub/Sub is seven days.
+    assert "messageRetentionDuration" not in subscription
+    assert subscription["expirationPolicy"] == {}
+    assert subscription["retryPolicy"] == {"minimumBackoff": "10s", "maximumBackoff": "600s"}
+    assert "deadLetterPolicy" not in subscription
+    assert subscription["pushConfig"] == {
+        "pushEndpoint": f"https://dataset-relay-{NUMBER}.europe-west1.run.app/deliveries",
+        "oidcToken": {"serviceAccountEmail": PUSH_ACCOUNT, "audience": "dataset-relay"},
+    }
+    dead_letters = deployment.cloud.subscriptions[f"projects/{PROJECT}/subscriptions/dataset-relay-dead-letters"]
+    assert (dead_letters["messageRetentionDuration"], "pushConfig" in dead_letters) == ("2678400s", False)
+
+
+@needs_gcloud
+def test_deploy_sh_queue_turns_the_queue_on(deployment: Deployment) -> None:
+    (service,) = deployment.runs[5].bodies("/services/dataset-relay", "PUT")
+    before = variables(deployment.runs[4].bodies("/services/dataset-relay", "PUT")[0])
+    assert variables(service) == {
+        **before,
+        "APIFY_TOPIC": f"projects/{PROJECT}/topics/dataset-relay-apify",
+        "DATA_WORLD_TOPIC": f"projects/{PROJECT}/topics/dataset-relay-data-world",
+        "RELAY_DEAD_LETTER_TOPIC": f"projects/{PROJECT}/topics/dataset-relay-dead-letters",
+        "RELAY_PUSH_AUDIENCE": "dataset-relay",
+        "RELAY_PUSH_ACCOUNT": PUSH_ACCOUNT,
+        "RELAY_REGION": "europe-west1",
+    }
+    assert service["spec"]["template"]["spec"]["timeoutSeconds"] == 120
+
+
+@needs_gcloud
+def test_deploy_sh_queue_again_updates_the_subscriptions(deployment: Deployment) -> None:
+    run = deployment.runs[6]
+    assert run.code == 0, run.output
+    assert not [call.path for call in run.changes if "/topics/" in call.path and call.method == "PUT"]
+    updates = [call.json() for call in run.changes if "/subscriptions/" in call.path and call.method == "PATCH"]
+    assert {update["subscription"].get("ackDeadlineSeconds") for update in updates} == {220, None}
+    (service,) = run.bodies("/services/dataset-relay", "PUT")
+    assert service["spec"]["template"]["spec"]["timeoutSeconds"] == 220
 
 
 @needs_gcloud

@@ -51,6 +51,9 @@ class FakeGoogleCloud:
     service: dict[str, Any] | None = None
     generation: int = 0
     sink: dict[str, Any] = field(default_factory=lambda: {"name": "_Default", "destination": "x", "filter": ""})
+    #: The topics and the subscriptions, by their full names.
+    topics: dict[str, Any] = field(default_factory=dict)
+    subscriptions: dict[str, Any] = field(default_factory=dict)
     buckets: set[str] = field(default_factory=set)
     upload: bytes = b""
     billing: bool = True
@@ -121,6 +124,14 @@ class FakeGoogleCloud:
             ("GET", rf"/v1/projects/{number}/secrets/([^/]+)/versions/latest:access", self._access),
             ("GET", rf"/v2/projects/{PROJECT}/sinks/_Default", lambda _: self.sink),
             ("*", rf"/v2/projects/{PROJECT}/sinks/_Default", self._update_sink),
+            ("GET", rf"/v1/projects/{PROJECT}/topics", lambda _: {"topics": list(self.topics.values())}),
+            ("PUT", rf"/v1/(projects/{PROJECT}/topics/[^/]+)", self._create_topic),
+            (
+                "GET",
+                rf"/v1/projects/{PROJECT}/subscriptions",
+                lambda _: {"subscriptions": list(self.subscriptions.values())},
+            ),
+            ("*", rf"/v1/(projects/{PROJECT}/subscriptions/[^/]+)", self._write_subscription),
             ("GET", r"/storage/v1/b/([^/]+)", lambda _, name: self._bucket(name)),
             ("GET", r"/storage/v1/b", lambda _: {"items": [self._bucket(name) for name in self.buckets]}),
             ("POST", r"/storage/v1/b", self._create_bucket),
@@ -187,6 +198,16 @@ class FakeGoogleCloud:
     def _update_sink(self, call: Call) -> Any:
         self.sink = {**self.sink, **call.json()}
         return self.sink
+
+    def _create_topic(self, _: Call, name: str) -> Any:
+        self.topics[name] = {"name": name}
+        return self.topics[name]
+
+    def _write_subscription(self, call: Call, name: str) -> Any:
+        body = call.json()
+        change = body if call.method == "PUT" else body["subscription"]
+        self.subscriptions[name] = {**self.subscriptions.get(name, {}), **change, "name": name}
+        return self.subscriptions[name]
 
     def _bucket(self, name: str) -> Any:
         if name not in self.buckets:

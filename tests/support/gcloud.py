@@ -14,7 +14,16 @@ from tests.support.fake_google_cloud import PROJECT, FakeGoogleCloud
 GCLOUD = shutil.which("gcloud")
 DEPLOY_SH_PATH = "deploy/gcp/deploy.sh"
 _APIS = [
-    *("ARTIFACTREGISTRY", "CLOUDBILLING", "CLOUDBUILD", "CLOUDFUNCTIONS", "CLOUDRESOURCEMANAGER", "IAM", "LOGGING"),
+    *(
+        "ARTIFACTREGISTRY",
+        "CLOUDBILLING",
+        "CLOUDBUILD",
+        "CLOUDFUNCTIONS",
+        "CLOUDRESOURCEMANAGER",
+        "IAM",
+        "PUBSUB",
+        "LOGGING",
+    ),
     *("RUN", "SECRETMANAGER", "SERVICEUSAGE", "STORAGE"),
 ]
 # gcloud sends the requests to Cloud Run to the host REGION-HOST. This name is known only to a process that has an
