@@ -15,12 +15,14 @@ import grpc
 import pytest
 from flask import Response
 
-from deploy.local.cloud import DATA_WORLD_OWNER, ROOT, Cloud, secret_name
+from deploy.local.cloud import DATA_WORLD_OWNER, ROOT, Cloud, queue_settings, secret_name
+from deploy.local.pubsub import PubSub
 from tests.support import logging_query
 from tests.support.gcloud import GCLOUD, lint_error
 from tests.support.hooks import hook, update, written
 from tests.support.markdown import code_blocks, count_code_blocks
 from tests.support.project import RUNBOOK
+from tests.support.queue import push
 from tests.support.relay import Relay, running
 from tests.support.runbook import permissions
 
@@ -51,7 +53,10 @@ class Log:
 
     def add(self, name: str, relay: Relay, event: object, path: str = "/", **headers: str) -> None:
         """Send an event, and keep its log entry."""
-        delivery = relay.post(event, path=path, headers=headers).headers["Relay-Delivery"]
+        self.add_line(name, relay, relay.post(event, path=path, headers=headers).headers["Relay-Delivery"])
+
+    def add_line(self, name: str, relay: Relay, delivery: str) -> None:
+        """Keep the log entry of a delivery."""
         line = relay.logged(delivery)
         if name != "slow":
             line["duration_ms"] = 50  # on a busy machine every event can be slow
@@ -109,6 +114,26 @@ class Log:
     def add_fault(self, relay: Relay) -> None:
         self.add("fault", relay, native_event(self.other, {"generalAccess": "RESTRICTED"}))
 
+    def add_queue_events(self, relay: Relay, pubsub: PubSub) -> None:
+        """Send an event to the queue, another one while Pub/Sub denies it, and push updates that fail."""
+        event = native_event(self.other, {"generalAccess": "RESTRICTED"})
+        self.add("queued", relay, event)
+        pubsub.refusals[""] = grpc.StatusCode.PERMISSION_DENIED
+        self.add("queue-unusable", relay, event)
+        pubsub.refusals.clear()
+        self.cloud.data_world.instead[f"/datasets/{self.record}"] = lambda: Response(
+            '{"message": "The plan has ended."}', 402, mimetype="application/json"
+        )
+        unpaid = native_event(self.record, {"title": "zz"})
+        for name, event, age in (
+            ("waiting", unpaid, 60.0),
+            ("parked", unpaid, 100_000.0),
+            ("lost", native_event("xxxxx", {"name": "a"}), 60.0),
+        ):
+            push(relay, json.dumps({**event, "id": name}).encode(), age=age)
+            self.add_line(name, relay, name)
+        self.add_line("unauthenticated-push", relay, push(relay, b"{}", token="x").headers["Relay-Delivery"])
+
     def add_failed_start(self) -> None:
         completed = subprocess.run(
             [sys.executable, "-c", "import main"],
@@ -139,6 +164,12 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Log]:
     settings = {**log.cloud.settings(), "FUNCTION_SOURCE": str(ROOT / "tests/support/faulty_function.py")}
     with running(log.cloud, settings, log.folder / "fault") as relay:
         log.add_fault(relay)
+    (log.folder / "queue").mkdir()
+    pubsub = PubSub().start()
+    settings = {**log.cloud.settings(), **queue_settings(pubsub.address)}
+    with running(log.cloud, settings, log.folder / "queue") as relay:
+        log.add_queue_events(relay, pubsub)
+    pubsub.stop()
     log.add_failed_start()
     yield log
     log.cloud.stop()

@@ -57,6 +57,7 @@ EVERYTHING: Mapping[str, Any] = {
     "notification_channels": [f"projects/{PROJECT}/notificationChannels/1"],
     "github_repository": "acme/relay",
     "github_repository_id": "123456789",
+    "queue": True,
 }
 
 
@@ -119,7 +120,7 @@ def everything(planned: Callable[[Mapping[str, Any]], Plan]) -> Plan:
 def resources(plan: Plan, kind: str = "") -> list[dict[str, Any]]:
     """Return the resources of one type, or all resources, that the plan creates."""
     planned: list[dict[str, Any]] = plan["planned_values"]["root_module"]["resources"]
-    return [resource for resource in planned if kind in ("", resource["type"])]
+    return [resource for resource in planned if resource["mode"] == "managed" and kind in ("", resource["type"])]
 
 
 def grants(plan: Plan) -> set[tuple[str, str, str]]:
@@ -156,6 +157,8 @@ def _target(kind: str, values: Mapping[str, Any]) -> str:
             return f"service {values['name']}"
         case "google_service_account_iam_member":
             return f"account {_short(values['service_account_id'].rpartition('/')[2])}"
+        case "google_pubsub_topic_iam_member":
+            return f"topic {values['topic']}"
     raise AssertionError(f"{kind} is unknown here, or revokes the access of other members")
 
 
@@ -173,11 +176,12 @@ def test_terraform_code_is_valid(terraform: Terraform) -> None:
 
 def test_terraform_own_tests_pass(terraform: Terraform) -> None:
     output = terraform("test", "-no-color")
-    assert re.search(r"^Success! (2[6-9]|[3-9]\d) passed, 0 failed\.$", output, re.MULTILINE), output
+    assert re.search(r"^Success! [4-9]\d passed, 0 failed\.$", output, re.MULTILINE), output
 
 
 METRICS = {"deliveries", "latency", "attempts", "token_trouble", "busy"}
 ALERTS = {"failures", "latency", "token_trouble", "faults", "busy"}
+TOPICS = {"apify", "data-world", "dead-letters"}
 APIS = {"artifactregistry", "cloudbuild", "cloudresourcemanager", "iam", "logging", "monitoring", "run",
         "secretmanager", "storage"}  # fmt: skip
 
@@ -205,7 +209,7 @@ def test_plan_creates_exactly_these_resources(minimal: Plan, everything: Plan) -
     secrets = {"apify-token", "data-world-token", "relay-secret"}
     assert {resource["address"] for resource in resources(minimal)} == addresses(APIS, secrets, set())
     assert {resource["address"] for resource in resources(everything)} == addresses(
-        APIS | {"iamcredentials", "sts"},
+        APIS | {"iamcredentials", "sts", "pubsub"},
         secrets | {"github-webhook-secret"},
         {
             'google_monitoring_notification_channel.email["data-team@example.com"]',
@@ -217,6 +221,15 @@ def test_plan_creates_exactly_these_resources(minimal: Plan, everything: Plan) -
             'google_service_account_iam_member.github["runtime"]',
             'google_service_account_iam_member.github["build"]',
             "google_service_account_iam_member.github_workflow[0]",
+            *(f'google_pubsub_topic.queue["{topic}"]' for topic in TOPICS),
+            *(f'google_pubsub_topic_iam_member.runtime["{topic}"]' for topic in TOPICS),
+            'google_pubsub_subscription.deliveries["apify"]',
+            'google_pubsub_subscription.deliveries["data-world"]',
+            "google_pubsub_subscription.dead_letters[0]",
+            "google_service_account.push[0]",
+            "google_cloud_run_v2_service_iam_member.push[0]",
+            "google_monitoring_alert_policy.waiting_updates[0]",
+            "google_monitoring_alert_policy.lost_updates[0]",
         },
     )
 
@@ -241,6 +254,8 @@ def test_plan_grants_the_permissions_of_the_runbook(minimal: Plan, everything: P
             "workload identity pool dataset-relay",
             "account dataset-relay-deploy",
         ),
+        ("roles/run.invoker", "dataset-relay-push", "service dataset-relay"),
+        *(("roles/pubsub.publisher", "dataset-relay", f"topic dataset-relay-{topic}") for topic in TOPICS),
     }
     # The permissions that deploy.sh grants are in test_deploy.py.
     assert permissions() == grants(everything)
@@ -268,11 +283,15 @@ def test_plan_contains_no_secret(everything: Plan) -> None:
     assert not re.findall(r"apify_api_|whsec_|eyJ[\w-]+\.|gh[pousr]_|github_pat_|glpat-|\b[0-9a-fA-F]{32,}\b", text)
 
 
-def test_apply_after_a_deployment_and_a_rollback_changes_nothing(terraform: Terraform, tmp_path: Path) -> None:
+@pytest.mark.parametrize("queue", ["false", "true"])
+def test_apply_after_a_deployment_and_a_rollback_changes_nothing(
+    terraform: Terraform, tmp_path: Path, queue: str
+) -> None:
     if not HAS_SCHEMA:
         pytest.skip("TERRAFORM_CHECK isn't set: an apply after a deployment of code is NOT tested")
     state = tmp_path / "terraform.tfstate"
-    common = ("-input=false", "-no-color", f"-state={state}", f"-var=project={PROJECT}", "-var=metric_wait_seconds=0")
+    common = ("-input=false", "-no-color", f"-state={state}", f"-var=project={PROJECT}", f"-var=queue={queue}",
+              "-var=metric_wait_seconds=0")  # fmt: skip
     terraform("apply", "-auto-approve", *common)
     assert "No changes" in terraform("plan", "-detailed-exitcode", *common)
     # Change the state as `gcloud run deploy` and a rollback would.
@@ -308,7 +327,7 @@ def test_filters_use_fields_of_the_log(everything: Plan) -> None:
     source = (ROOT / "handlers/inbound/request_log.py").read_text()
     fields = set(re.findall(r'^ +"(\w+)":', source, re.MULTILINE))
     used = set(re.findall(r"jsonPayload\.(\w+)", text))
-    assert used >= {"outcome", "provider", "hook", "problem", "duration_ms", "attempts", "dry_run"}
+    assert used >= {"outcome", "sender", "provider", "hook", "problem", "duration_ms", "attempts", "dry_run"}
     # Cloud Logging moves httpRequest from the payload to the entry.
     assert used <= fields - {"httpRequest"}
 
@@ -331,15 +350,33 @@ def test_request_log_exclusion_equals_that_of_deploy_sh(everything: Plan) -> Non
     assert f"name={name},filter={log_filter}".replace('"', '\\"') in DEPLOY_SH
 
 
-def test_runbook_imports_every_resource_that_deploy_sh_creates(minimal: Plan) -> None:
-    (code,) = blocks_named(RUNBOOK, "import")
-    imported = re.findall(r"terraform import (\S+)", code)
-    (names,) = re.findall(r"for NAME in (.*); do", code)
-    address = imported[0].strip('"').replace("\\", "")
-    addresses = {*imported[1:], *(address.replace("$NAME", name) for name in names.split())}
-    kinds = ("google_secret_manager_secret", "google_service_account", "google_cloud_run_v2_service",
-             "google_logging_project_exclusion")  # fmt: skip
-    assert addresses == {resource["address"] for resource in resources(minimal) if resource["type"] in kinds}
+def imported_addresses(block: str) -> set[str]:
+    """Return the addresses that a block of the runbook imports, one by one or in a loop over names."""
+    (code,) = blocks_named(RUNBOOK, block)
+    loops = re.findall(r"for NAME in (.*?); do\n(.*?)^done", code, re.MULTILINE | re.DOTALL)
+    lines = re.sub(r"^for NAME.*?^done", "", code, flags=re.MULTILINE | re.DOTALL).splitlines()
+    lines += [
+        line.replace("$NAME", name) for names, body in loops for name in names.split() for line in body.splitlines()
+    ]
+    matches = (re.match(r" *terraform import (\S+) ", line) for line in lines)
+    return {match[1].strip('"').replace("\\", "").replace("'", "") for match in matches if match}
+
+
+IMPORTED = {
+    "google_secret_manager_secret", "google_service_account", "google_cloud_run_v2_service",
+    "google_logging_project_exclusion", "google_pubsub_topic", "google_pubsub_subscription",
+}  # fmt: skip
+
+
+def test_runbook_imports_every_resource_that_deploy_sh_creates(
+    minimal: Plan, planned: Callable[[Mapping[str, Any]], Plan]
+) -> None:
+    without_queue, with_queue = (
+        {resource["address"] for resource in resources(plan) if resource["type"] in IMPORTED}
+        for plan in (minimal, planned({"project": PROJECT, "queue": True}))
+    )
+    assert imported_addresses("import") == without_queue
+    assert imported_addresses("import of the queue") == with_queue - without_queue
 
 
 def test_deploy_readme_terraform_commands_succeed(tmp_path: Path) -> None:
@@ -395,9 +432,12 @@ def test_filters_use_existing_problems_and_outcomes(everything: Plan) -> None:
         for value in re.findall(r'outcome=(?:one_of)?(\("[^)]*"\)|"\w+")', values)
         for outcome in re.findall(r'"(\w+)"', value)
     }
-    assert outcomes == {"delivered", "failed", "rejected"}
+    assert outcomes == {"delivered", "failed", "rejected", "queued", "lost", "parked"}
     source = "".join(path.read_text() for path in (ROOT / "handlers").rglob("*.py"))
     assert all(f'"{outcome}"' in source for outcome in outcomes)
+    # The filters exclude the updates from the queue by their sender.
+    assert set(re.findall(r'sender!?="(\w+)"', values)) == {"queue"}
+    assert 'log.sender = "queue"' in source
 
 
 def test_alert_filter_matches_the_message_of_a_failed_start(everything: Plan) -> None:
@@ -428,12 +468,17 @@ def test_dashboard_and_alerts_use_existing_metrics(everything: Plan) -> None:
     ]
     assert len(filters) > 15
     used = set()
+    subscriptions = {item["values"]["name"] for item in resources(everything, "google_pubsub_subscription")}
     for text, group_by in filters:
         if match := re.search(r'metric\.type="logging\.googleapis\.com/user/([^"]+)"', text):
             used.add(match[1])
             labels = {label["key"] for label in metrics[match[1]]["metric_descriptor"][0]["labels"]}
             assert {field.removeprefix("metric.label.") for field in group_by} <= labels
             assert set(re.findall(r"metric\.labels\.(\w+)", text)) <= labels
+        elif 'resource.type="pubsub_subscription"' in text:
+            assert 'metric.type="pubsub.googleapis.com/subscription/oldest_unacked_message_age"' in text
+            (names,) = re.findall(r"subscription_id=one_of\((.*?)\)", text)
+            assert set(re.findall(r'"([^"]+)"', names)) == subscriptions - {"dataset-relay-dead-letters"}
         else:
             assert 'metric.type="run.googleapis.com/' in text
             assert 'resource.labels.service_name="dataset-relay"' in text
@@ -467,6 +512,11 @@ def test_settings_variable_takes_the_settings_of_the_readme() -> None:
         "APIFY_TOKEN", "DATA_WORLD_TOKEN", "RELAY_SECRET", "GOOGLE_CLOUD_PROJECT", "THREADS",
         # Terraform derives WORKERS from the CPUs. The other two settings don't work on Cloud Run.
         "WORKERS", "RELAY_ALLOW_UNAUTHENTICATED", "SECRET_MANAGER_EMULATOR_HOST",
+        # Terraform derives these settings from `queue` and from `delivery_deadline_seconds`.
+        "APIFY_TOPIC", "DATA_WORLD_TOPIC", "RELAY_DEAD_LETTER_TOPIC", "RELAY_PUSH_AUDIENCE", "RELAY_PUSH_ACCOUNT",
+        "RELAY_REGION", "RELAY_DELIVERY_DEADLINE_SECONDS",
+        # These settings are for local runs and for tests.
+        "RELAY_PUSH_CERTS_URL", "PUBSUB_EMULATOR_HOST",
     }  # fmt: skip
     assert settable <= names
 

@@ -14,8 +14,20 @@ locals {
     } : key => "resource.type=\"cloud_run_revision\" AND metric.type=\"logging.googleapis.com/user/${name}\""
   }
 
-  failed = "${local.metric.deliveries} AND metric.labels.outcome=\"failed\""
-  tries  = "${local.metric.deliveries} AND metric.labels.outcome=one_of(\"delivered\", \"failed\")"
+  # The requests of senders. Without the pushes of the queue (sender "queue"): an update that fails stays in the queue,
+  # and Pub/Sub sends it again. The alerts for waiting updates and for lost updates cover the updates in the queue.
+  from_senders = "${local.metric.deliveries} AND metric.labels.sender!=\"queue\""
+  failed       = "${local.from_senders} AND metric.labels.outcome=\"failed\""
+  tries        = "${local.from_senders} AND metric.labels.outcome=one_of(\"delivered\", \"failed\", \"queued\")"
+
+  # https://cloud.google.com/monitoring/api/metrics_gcp_p_z#gcp-pubsub
+  oldest_update = join(" AND ", [
+    "resource.type=\"pubsub_subscription\"",
+    "resource.labels.subscription_id=one_of(${join(", ", [
+      for provider in local.queue_providers : "\"${local.topics[provider]}\""
+    ])})",
+    "metric.type=\"pubsub.googleapis.com/subscription/oldest_unacked_message_age\"",
+  ])
 
   channels = concat(
     [for channel in google_monitoring_notification_channel.email : channel.name], var.notification_channels,
@@ -45,6 +57,8 @@ resource "terraform_data" "metrics_are_known" {
     google_logging_metric.deliveries.id,
     google_logging_metric.latency.id,
     google_logging_metric.busy.id,
+    # Cloud Monitoring also rejects a policy for a label that it doesn't know yet.
+    keys(google_logging_metric.deliveries.label_extractors),
   ]
 
   provisioner "local-exec" {
@@ -142,7 +156,7 @@ resource "google_monitoring_alert_policy" "latency" {
   documentation {
     mime_type = "text/markdown"
     content   = <<-EOT
-      One delivery in twenty takes longer than ${var.latency_p95_ms} ms. Most senders disconnect after 10 s.
+      One request in twenty takes longer than ${var.latency_p95_ms} ms. Most senders disconnect after 10 s.
 
       Remedy: ${var.runbook}#latency
     EOT
@@ -275,4 +289,91 @@ resource "google_monitoring_alert_policy" "busy" {
   }
 
   depends_on = [terraform_data.metrics_are_known]
+}
+
+# Without a reducer, each subscription has an incident of its own.
+resource "google_monitoring_alert_policy" "waiting_updates" {
+  count = var.queue ? 1 : 0
+
+  project               = var.project
+  display_name          = "${var.service_name}: waiting updates"
+  combiner              = "OR"
+  severity              = "WARNING"
+  notification_channels = local.channels
+
+  conditions {
+    display_name = "The oldest update in the queue is older than ${var.waiting_seconds} s"
+    condition_threshold {
+      filter          = local.oldest_update
+      comparison      = "COMPARISON_GT"
+      threshold_value = var.waiting_seconds
+      duration        = "0s"
+      aggregations {
+        alignment_period   = "300s"
+        per_series_aligner = "ALIGN_MAX"
+      }
+    }
+  }
+
+  alert_strategy {
+    auto_close = local.auto_close
+  }
+
+  documentation {
+    mime_type = "text/markdown"
+    content   = <<-EOT
+      Subscription: `$${resource.label.subscription_id}`. The oldest update has waited for more than
+      ${var.waiting_seconds} s. No update is lost: Pub/Sub sends each update until the function delivers or parks it.
+
+      Remedy: ${var.runbook}#waiting-updates
+    EOT
+  }
+
+  depends_on = [google_project_service.api]
+}
+
+# Alert at the first log line: without an operator, no lost or parked update reaches its provider.
+resource "google_monitoring_alert_policy" "lost_updates" {
+  count = var.queue ? 1 : 0
+
+  project               = var.project
+  display_name          = "${var.service_name}: lost or parked updates"
+  combiner              = "OR"
+  severity              = "ERROR"
+  notification_channels = local.channels
+
+  conditions {
+    display_name = "The function removed an undelivered update from the queue"
+    condition_matched_log {
+      filter = "${local.this_service} AND jsonPayload.outcome=(\"parked\" OR \"lost\")"
+      label_extractors = {
+        outcome  = "EXTRACT(jsonPayload.outcome)"
+        problem  = "EXTRACT(jsonPayload.problem)"
+        provider = "EXTRACT(jsonPayload.provider)"
+        hook     = "EXTRACT(jsonPayload.hook)"
+      }
+    }
+  }
+
+  alert_strategy {
+    auto_close = local.auto_close
+    notification_rate_limit {
+      period = "3600s"
+    }
+  }
+
+  documentation {
+    mime_type = "text/markdown"
+    content   = <<-EOT
+      Outcome: $${log.extracted_label.outcome}. Problem: $${log.extracted_label.problem}. Provider:
+      $${log.extracted_label.provider}. Hook: $${log.extracted_label.hook}.
+
+      `lost`: the update itself can never succeed. `parked`: the update failed for too long. The subscription
+      `${var.service_name}-dead-letters` has the whole update.
+
+      Remedy: ${var.runbook}#lost-updates
+    EOT
+  }
+
+  depends_on = [google_project_service.api]
 }

@@ -13,6 +13,10 @@ locals {
     } : key => "${local.this_service} AND metric.type=\"run.googleapis.com/${name}\""
   }
 
+  tried_deliveries = join(" AND ", [
+    local.metric.deliveries, "metric.labels.outcome=one_of(\"delivered\", \"failed\", \"lost\", \"parked\")",
+  ])
+
   # For each chart: the type of its plot, the period and the aligner of its points, the labels that separate its time
   # series, and the threshold of the alert, if any. Each entry of `lines` has a filter, and the reducer that combines
   # the time series of the filter.
@@ -25,15 +29,15 @@ locals {
     {
       title = "Delivered and failed deliveries, by provider"
       type  = "STACKED_BAR", period = "300s", align = "ALIGN_DELTA", by = ["provider"], threshold = null
-      lines = [{ filter = local.tries, reduce = "REDUCE_SUM" }]
+      lines = [{ filter = local.tried_deliveries, reduce = "REDUCE_SUM" }]
     },
     {
-      title = "Failed deliveries in 10 minutes, by hook"
+      title = "Failed requests of senders in 10 minutes, by hook"
       type  = "STACKED_BAR", period = "600s", align = "ALIGN_DELTA", by = ["hook"], threshold = var.failure_count
       lines = [{ filter = local.failed, reduce = "REDUCE_SUM" }]
     },
     {
-      title = "Latency (ms)"
+      title = "Latency of the responses to senders (ms)"
       type  = "LINE", period = "600s", align = "ALIGN_DELTA", by = [], threshold = var.latency_p95_ms
       lines = [
         for percentile in ["50", "95", "99"] :
@@ -80,8 +84,17 @@ locals {
     },
   ]
 
+  # REDUCE_NONE keeps a line for each subscription.
+  queue_charts = [
+    {
+      title = "Age of the oldest update in the queue (s), by subscription"
+      type  = "LINE", period = "60s", align = "ALIGN_MAX", by = [], threshold = var.waiting_seconds
+      lines = [{ filter = local.oldest_update, reduce = "REDUCE_NONE" }]
+    },
+  ]
+
   widgets = concat(
-    [for chart in local.charts : {
+    [for chart in concat(local.charts, var.queue ? local.queue_charts : []) : {
       title = chart.title
       xyChart = {
         dataSets = [for line in chart.lines : {
@@ -105,9 +118,9 @@ locals {
       }
     }],
     [{
-      title = "Failed deliveries"
+      title = "Failed, lost, and parked deliveries"
       logsPanel = {
-        filter        = "${local.deliveries} AND jsonPayload.outcome=\"failed\""
+        filter        = "${local.deliveries} AND jsonPayload.outcome=(\"failed\" OR \"lost\" OR \"parked\")"
         resourceNames = ["projects/${var.project}"]
       }
     }],

@@ -7,6 +7,9 @@ locals {
   # creation.
   runtime_email = "${google_service_account.runtime.account_id}@${var.project}.iam.gserviceaccount.com"
   build_email   = "${google_service_account.build.account_id}@${var.project}.iam.gserviceaccount.com"
+  push_email = one([
+    for account in google_service_account.push : "${account.account_id}@${var.project}.iam.gserviceaccount.com"
+  ])
 }
 
 # The function and the build use separate service accounts in place of the default service account of Compute Engine.
@@ -26,7 +29,7 @@ resource "google_service_account" "build" {
   depends_on   = [google_project_service.api]
 }
 
-# The function may read its secrets, and nothing else. Each secret has a grant of its own.
+# The function may read its secrets, and no other secret. Each secret has a grant of its own.
 # https://cloud.google.com/secret-manager/docs/access-control
 resource "google_secret_manager_secret_iam_member" "runtime" {
   for_each = google_secret_manager_secret.relay
@@ -43,6 +46,39 @@ resource "google_project_iam_member" "build" {
   project = var.project
   role    = "roles/run.builder"
   member  = "serviceAccount:${local.build_email}"
+}
+
+# The ID token of a push from the queue has the email address of this service account.
+resource "google_service_account" "push" {
+  count = var.queue ? 1 : 0
+
+  project      = var.project
+  account_id   = var.push_account
+  display_name = "Dataset Relay: sends updates from the queue"
+  depends_on   = [google_project_service.api]
+}
+
+# The pushes also need this permission if you remove the public grant in main.tf.
+# https://cloud.google.com/run/docs/triggering/pubsub-push
+resource "google_cloud_run_v2_service_iam_member" "push" {
+  count = var.queue ? 1 : 0
+
+  project  = var.project
+  location = google_cloud_run_v2_service.relay.location
+  name     = google_cloud_run_v2_service.relay.name
+  role     = "roles/run.invoker"
+  member   = "serviceAccount:${local.push_email}"
+}
+
+# The function may publish to the topics of the queue, and to no other topic.
+# https://cloud.google.com/pubsub/docs/access-control
+resource "google_pubsub_topic_iam_member" "runtime" {
+  for_each = google_pubsub_topic.queue
+
+  project = var.project
+  topic   = each.value.name
+  role    = "roles/pubsub.publisher"
+  member  = "serviceAccount:${local.runtime_email}"
 }
 
 # The least roles for a deployment from source. With these roles, GitHub's workflow can change neither the callers of

@@ -11,8 +11,16 @@ locals {
   # nothing. Its outcome is "dry_run", or "failed" after a failure.
   deliveries = "${local.this_service} AND jsonPayload.outcome:* AND NOT jsonPayload.dry_run=true"
   # The requests for which the function called a provider, or failed before the call. The requests of unauthenticated
-  # callers have the outcome "rejected", and are not among them.
-  tried = "${local.deliveries} AND jsonPayload.outcome=(\"delivered\" OR \"failed\")"
+  # callers have the outcome "rejected", and are not among them. With the queue, each push to POST /deliveries is such a
+  # request, and its outcome can also be "lost" or "parked".
+  tried = "${local.deliveries} AND jsonPayload.outcome=(\"delivered\" OR \"failed\" OR \"lost\" OR \"parked\")"
+  # The requests whose sender waits for the outcome. With the queue, a sender gets its response once Pub/Sub has the
+  # updates of the event ("queued"). No sender waits for a push, which can take until its own, longer deadline.
+  by_senders = join(" AND ", [
+    local.deliveries,
+    "jsonPayload.outcome=(\"delivered\" OR \"failed\" OR \"queued\")",
+    "NOT jsonPayload.sender=\"queue\"",
+  ])
 
   # The log line of an event with several updates names each problem once, such as "busy+upstream-denied". A failure
   # that an unauthenticated caller causes has the outcome "rejected". These filters must not match such a failure,
@@ -34,6 +42,7 @@ resource "google_logging_metric" "deliveries" {
 
   label_extractors = {
     outcome  = "EXTRACT(jsonPayload.outcome)"
+    sender   = "EXTRACT(jsonPayload.sender)"
     provider = "EXTRACT(jsonPayload.provider)"
     hook     = "EXTRACT(jsonPayload.hook)"
   }
@@ -44,7 +53,11 @@ resource "google_logging_metric" "deliveries" {
     unit        = "1"
     labels {
       key         = "outcome"
-      description = "delivered, rejected, ignored, or failed."
+      description = "delivered, rejected, ignored, queued, failed, lost, or parked."
+    }
+    labels {
+      key         = "sender"
+      description = "The name of the sender, or queue for POST /deliveries. Empty if the sender isn't authenticated."
     }
     labels {
       key         = "provider"
@@ -63,7 +76,7 @@ resource "google_logging_metric" "latency" {
   project         = var.project
   name            = "${var.service_name}/latency"
   description     = "Time from the start of a request to its response, including retries and waits, in milliseconds."
-  filter          = local.tried
+  filter          = local.by_senders
   value_extractor = "EXTRACT(jsonPayload.duration_ms)"
 
   label_extractors = {
@@ -159,7 +172,8 @@ resource "google_logging_metric" "busy" {
   project     = var.project
   name        = "${var.service_name}/busy"
   description = "Authenticated requests with a 503 because of too many concurrent calls to a provider."
-  filter      = "${local.this_service} AND ${local.problems.busy}"
+  # Leave out the updates from the queue: Pub/Sub sends an update again if the instance has no free slot for it.
+  filter = "${local.this_service} AND ${local.problems.busy} AND NOT jsonPayload.sender=\"queue\""
 
   label_extractors = {
     provider = "EXTRACT(jsonPayload.provider)"

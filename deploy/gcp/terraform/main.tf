@@ -19,6 +19,7 @@ locals {
     ],
     # Exchange GitHub's token for a token of the service account.
     local.with_github ? ["iamcredentials.googleapis.com", "sts.googleapis.com"] : [],
+    var.queue ? ["pubsub.googleapis.com"] : [],
   ))
 
   # Secret references, which never contain the value of a secret. Leave out a provider without a reference.
@@ -34,6 +35,7 @@ locals {
   environment = merge(
     var.settings,
     local.references,
+    local.queue_settings,
     {
       GOOGLE_CLOUD_PROJECT = var.project
       THREADS              = tostring(var.concurrency)
@@ -64,7 +66,8 @@ resource "google_cloud_run_v2_service" "relay" {
   template {
     service_account                  = local.runtime_email
     max_instance_request_concurrency = var.concurrency
-    timeout                          = "${var.timeout_seconds}s"
+    # A delivery from the queue can take until the acknowledgment deadline of its subscription.
+    timeout = "${var.queue ? max(var.timeout_seconds, local.ack_deadline_seconds) : var.timeout_seconds}s"
 
     scaling {
       min_instance_count = var.min_instances
@@ -123,8 +126,15 @@ resource "google_cloud_run_v2_service" "relay" {
     ]
   }
 
-  # Without the permission to read its secrets, a new revision would return errors for some minutes.
-  depends_on = [google_project_service.api, google_secret_manager_secret_iam_member.runtime]
+  # Without the permissions to read its secrets and to publish, a new revision would return errors for some minutes. A
+  # topic without a subscription drops its messages, so the subscriptions must exist before the function publishes.
+  depends_on = [
+    google_project_service.api,
+    google_secret_manager_secret_iam_member.runtime,
+    google_pubsub_topic_iam_member.runtime,
+    google_pubsub_subscription.deliveries,
+    google_pubsub_subscription.dead_letters,
+  ]
 }
 
 # Senders have no Google credentials. The function itself authenticates its callers. No other resource is public.

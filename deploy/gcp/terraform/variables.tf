@@ -105,6 +105,24 @@ variable "github_account" {
   }
 }
 
+variable "push_account" {
+  description = "The ID of the service account of the pushes from the queue, which exists only with queue."
+  type        = string
+  default     = "dataset-relay-push"
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.push_account))
+    error_message = <<-EOT
+      Must be 6 to 30 lowercase letters, digits, and hyphens. It must begin with a letter and not end with a hyphen.
+    EOT
+  }
+
+  validation {
+    condition     = !contains([var.runtime_account, var.build_account, var.github_account], var.push_account)
+    error_message = "Must differ from the other service accounts, because each service account has grants of its own."
+  }
+}
+
 # The names of the secrets. Like the function at startup, the validations reject a value that looks like a secret.
 
 variable "apify_token_secret" {
@@ -207,16 +225,17 @@ variable "settings" {
 
   validation {
     # The list has neither the settings that Terraform derives from other variables (the secret references, THREADS,
-    # WORKERS, and GOOGLE_CLOUD_PROJECT), nor the settings that don't work on Cloud Run (RELAY_ALLOW_UNAUTHENTICATED and
-    # the address of an emulator).
+    # WORKERS, GOOGLE_CLOUD_PROJECT, and the settings of the queue), nor the settings that don't work on Cloud Run
+    # (RELAY_ALLOW_UNAUTHENTICATED and the addresses of emulators). RELAY_PUSH_CERTS_URL is only for tests.
+    # RELAY_PARK_AFTER_SECONDS has no effect without the queue.
     condition = length(setsubtract(keys(var.settings), [
       "APIFY_BASE_URL", "DATA_WORLD_BASE_URL", "LOG_LEVEL", "RELAY_CONFIG", "RELAY_DEADLINE_SECONDS",
-      "RELAY_MAX_BODY_BYTES", "RELAY_PROVIDER_CONCURRENCY", "RELAY_SECRET_TTL_SECONDS",
+      "RELAY_MAX_BODY_BYTES", "RELAY_PARK_AFTER_SECONDS", "RELAY_PROVIDER_CONCURRENCY", "RELAY_SECRET_TTL_SECONDS",
     ])) == 0
     error_message = <<-EOT
       Must contain only these settings: APIFY_BASE_URL, DATA_WORLD_BASE_URL, LOG_LEVEL, RELAY_CONFIG,
-      RELAY_DEADLINE_SECONDS, RELAY_MAX_BODY_BYTES, RELAY_PROVIDER_CONCURRENCY, and RELAY_SECRET_TTL_SECONDS. Other
-      settings have a variable of their own, or don't work on Cloud Run.
+      RELAY_DEADLINE_SECONDS, RELAY_MAX_BODY_BYTES, RELAY_PARK_AFTER_SECONDS, RELAY_PROVIDER_CONCURRENCY, and
+      RELAY_SECRET_TTL_SECONDS. Other settings have a variable of their own, or don't work on Cloud Run.
     EOT
   }
 
@@ -248,6 +267,21 @@ variable "settings" {
       tonumber(var.settings["RELAY_PROVIDER_CONCURRENCY"]) < var.concurrency, false
     )
     error_message = "RELAY_PROVIDER_CONCURRENCY must be at least 1 and less than concurrency."
+  }
+
+  validation {
+    # The function publishes a failed update to the topic for dead letters before Pub/Sub deletes the update.
+    condition = !contains(keys(var.settings), "RELAY_PARK_AFTER_SECONDS") || try(
+      tonumber(var.settings["RELAY_PARK_AFTER_SECONDS"]) >= 0 &&
+      tonumber(var.settings["RELAY_PARK_AFTER_SECONDS"]) <= 604800, false
+    )
+    error_message = "RELAY_PARK_AFTER_SECONDS must be a number of seconds from 0 to 604800."
+  }
+
+  validation {
+    # https://cloud.google.com/pubsub/quotas#resource_limits
+    condition     = !var.queue || try(tonumber(lookup(var.settings, "RELAY_MAX_BODY_BYTES", "1")) <= 7000000, false)
+    error_message = "With queue, RELAY_MAX_BODY_BYTES must be at most 7000000: Pub/Sub limits a message to 10 MB."
   }
 }
 
@@ -340,6 +374,43 @@ variable "max_instances" {
   validation {
     condition     = var.max_instances >= 1 && var.max_instances <= 100 && floor(var.max_instances) == var.max_instances
     error_message = "Must be a whole number from 1 to 100."
+  }
+}
+
+# The queue.
+
+variable "queue" {
+  description = <<-EOT
+    Deliver updates through queues on Pub/Sub. Before you set false again, read "Turning the queue off" in the runbook:
+    Terraform then deletes the subscriptions, with all updates that wait in them.
+  EOT
+  type        = bool
+  default     = false
+  nullable    = false
+
+  validation {
+    condition     = !var.queue || var.apify_token_secret != null || var.data_world_token_secret != null
+    error_message = "Must be false without apify_token_secret and data_world_token_secret: the queue needs a provider."
+  }
+
+  validation {
+    # https://cloud.google.com/pubsub/docs/pubsub-basics#resource_names
+    condition     = !var.queue || !startswith(var.service_name, "goog")
+    error_message = "Must be false if service_name begins with goog, because Pub/Sub reserves such names of topics."
+  }
+}
+
+variable "delivery_deadline_seconds" {
+  description = "The time limit for the delivery of one update from the queue, in seconds."
+  type        = number
+  default     = 100
+  nullable    = false
+
+  validation {
+    # The acknowledgment deadline of a subscription is 20 s longer, and at most 600 s.
+    # https://cloud.google.com/pubsub/docs/subscription-properties#ack_deadline
+    condition     = var.delivery_deadline_seconds > 0 && var.delivery_deadline_seconds <= 580
+    error_message = "Must be a number of seconds greater than 0 and at most 580."
   }
 }
 
@@ -498,6 +569,20 @@ variable "busy_count" {
   validation {
     condition     = var.busy_count >= 0 && floor(var.busy_count) == var.busy_count
     error_message = "Must be a whole number of at least 0."
+  }
+}
+
+variable "waiting_seconds" {
+  description = "The age of the oldest update in the queue above which an alert fires, in seconds."
+  type        = number
+  default     = 3600
+  nullable    = false
+
+  validation {
+    condition = (
+      var.waiting_seconds >= 60 && var.waiting_seconds <= 604800 && floor(var.waiting_seconds) == var.waiting_seconds
+    )
+    error_message = "Must be a whole number of seconds from 60 to 604800."
   }
 }
 

@@ -59,7 +59,7 @@ run "metrics_count_lines_of_the_service" {
         google_logging_metric.deliveries, google_logging_metric.latency, google_logging_metric.attempts,
         google_logging_metric.token_trouble, google_logging_metric.busy,
       ] :
-      length(setsubtract(keys(metric.label_extractors), ["outcome", "provider", "hook", "problem"])) == 0 &&
+      length(setsubtract(keys(metric.label_extractors), ["outcome", "sender", "provider", "hook", "problem"])) == 0 &&
       toset(keys(metric.label_extractors)) == toset([for label in metric.metric_descriptor[0].labels : label.key])
     ])
     error_message = "Each metric must declare and extract the same labels, all with few values."

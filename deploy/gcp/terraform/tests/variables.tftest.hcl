@@ -35,7 +35,10 @@ run "independent_validations_1" {
     failure_share           = 1
     latency_p95_ms          = 60001
     busy_count              = 0.5
+    waiting_seconds         = 59
     metric_wait_seconds     = 601
+
+    delivery_deadline_seconds = 581
   }
   expect_failures = [
     var.project,
@@ -63,7 +66,9 @@ run "independent_validations_1" {
     var.failure_share,
     var.latency_p95_ms,
     var.busy_count,
+    var.waiting_seconds,
     var.metric_wait_seconds,
+    var.delivery_deadline_seconds,
   ]
 }
 
@@ -94,12 +99,15 @@ run "independent_validations_2" {
 run "independent_validations_3" {
   command = plan
   variables {
+    delivery_deadline_seconds = 0
+
     concurrency = 1.5
     memory      = "33Gi"
   }
   expect_failures = [
     var.concurrency,
     var.memory,
+    var.delivery_deadline_seconds,
   ]
 }
 
@@ -137,9 +145,11 @@ run "validations_with_other_variables_2" {
 run "validations_with_other_variables_3" {
   command = plan
   variables {
-    settings = { RELAY_ALLOW_UNAUTHENTICATED = "true" }
+    push_account = "push"
+    settings     = { RELAY_ALLOW_UNAUTHENTICATED = "true" }
   }
   expect_failures = [
+    var.push_account,
     var.settings,
   ]
 }
@@ -206,6 +216,67 @@ run "validations_with_other_variables_9" {
   expect_failures = [
     var.settings,
   ]
+}
+
+run "push_account_with_other_grants" {
+  command = plan
+  variables {
+    push_account = "dataset-relay-deploy"
+  }
+  expect_failures = [var.push_account]
+}
+
+run "unreadable_parking_time" {
+  command = plan
+  variables {
+    settings = { RELAY_PARK_AFTER_SECONDS = "never" }
+  }
+  expect_failures = [var.settings]
+}
+
+run "parking_time_above_the_retention" {
+  command = plan
+  variables {
+    settings = { RELAY_PARK_AFTER_SECONDS = "604801" }
+  }
+  expect_failures = [var.settings]
+}
+
+run "body_above_the_limit_of_the_queue" {
+  command = plan
+  variables {
+    queue    = true
+    settings = { RELAY_MAX_BODY_BYTES = "7000001" }
+  }
+  expect_failures = [var.settings]
+}
+
+run "queue_setting_with_a_variable_of_its_own" {
+  command = plan
+  variables {
+    queue    = true
+    settings = { RELAY_DELIVERY_DEADLINE_SECONDS = "200" }
+  }
+  expect_failures = [var.settings]
+}
+
+run "queue_without_a_provider" {
+  command = plan
+  variables {
+    queue                   = true
+    apify_token_secret      = null
+    data_world_token_secret = null
+  }
+  expect_failures = [var.queue]
+}
+
+run "queue_with_reserved_topic_names" {
+  command = plan
+  variables {
+    queue        = true
+    service_name = "google-relay"
+  }
+  expect_failures = [var.queue]
 }
 
 run "numeric_id_without_a_repository" {
