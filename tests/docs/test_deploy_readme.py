@@ -8,12 +8,15 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from deploy.local.cloud import DATA_WORLD_OWNER, ROOT
+from handlers.inbound.response import queued_items
+from handlers.queue.queue import Reason
 from schemas import problem
+from schemas.event import Update
 from tests.support.gcloud import GCLOUD, lint_error
 from tests.support.markdown import blocks_named, broken_links, code_blocks, count_code_blocks
 from tests.support.project import DEPLOY_README, settings_of_readme
@@ -58,6 +61,12 @@ def test_deploy_readme_problem_equals_the_response(relay: Relay) -> None:
     assert assert_problem(response, 422, "invalid") == json.loads(text)
 
 
+def test_deploy_readme_response_of_the_queue_has_the_documented_form() -> None:
+    (text,) = blocks_named(DEPLOY_README, "queued")
+    update = Update("data.world", "acme/products", {})
+    assert json.loads(text) == {"queued": queued_items([update], ["13290571840261357"])}
+
+
 def test_deploy_readme_lists_the_status_of_every_problem() -> None:
     rows = re.findall(r"^\| (.*?) \|(.*)\|$", SECTIONS["Responses"], re.MULTILINE)
     listed = {int(number) for row in rows for number in re.findall(r"\b[45]\d\d\b", " ".join(row))}
@@ -69,9 +78,11 @@ def test_deploy_readme_lists_the_status_of_every_problem() -> None:
 
 def test_deploy_readme_lists_every_outcome_of_the_log() -> None:
     sources = "".join((ROOT / "handlers" / name).read_text() for name in ("app.py", "inbound/request_log.py"))
+    # The reasons for which an update leaves the queue are outcomes, too.
+    assert "log.outcome = reason" in sources
     outcomes = {
         word for line in re.findall(r"outcome(?:,.*)? = .*", sources) for word in re.findall(r'"([a-z_]+)"', line)
-    }
+    } | {*get_args(Reason)}
     listed = set(re.findall(r"^\| `([a-z_]+)`", SECTIONS["The log"], re.MULTILINE)) - {"outcome"}
     assert listed == outcomes
 

@@ -21,6 +21,8 @@ from handlers.hooks.templates.template import compile_template
 from handlers.providers import PROVIDERS
 from handlers.senders import SENDERS
 from schemas.base import StrictList, UpdateSchema, matches
+from schemas.pubsub import PushIdentity
+from tests.support.configuration import load_file
 from tests.support.hooks import call
 from tests.support.markdown import blocks_named, broken_links, code_blocks, count_code_blocks
 from tests.support.payloads import github_workflow
@@ -184,6 +186,16 @@ def test_recipes_readme_custom_sender_is_accepted(launch: Launch, tmp_path: Path
     headers[sender["header"]] = "wrong"
     assert requests.post(f"{relay.url}/hooks/custom", data=b"{}", headers=headers, timeout=30).status_code == 401
     cloud.stop()
+
+
+def test_recipes_readme_hook_of_google_is_accepted(tmp_path: Path) -> None:
+    (text,) = blocks_named(TEXT, "google")
+    update = {"provider": "data.world", "dataset": "acme/products", "update": {"title": "Products"}}
+    hook = {**yaml.safe_load(text), "updates": [update]}
+    path = tmp_path / "relay.yaml"
+    path.write_text(json.dumps({"hooks": {"google": hook}}))
+    loaded = load_file(path).hooks["google"]
+    assert loaded.identity == PushIdentity("https://YOUR-FUNCTION", "relay-push@YOUR-PROJECT.iam.gserviceaccount.com")
 
 
 def test_recipes_readme_list_becomes_one_file_per_item(tmp_path: Path) -> None:
