@@ -60,8 +60,9 @@ class Message:
 class Publisher:
     """The connection to the Pub/Sub endpoint of a region, which opens at the first message.
 
-    The imports are inside the methods, because importing the client takes a tenth of a second after the client of
-    Secret Manager, and half a second without it (measured). A function without a queue never needs the client.
+    The imports are inside the methods. At startup, they would delay every start by 0.2 s. Here, they delay the first
+    event by 0.1 s, or by 0.2 s without the client of Secret Manager (measured). A function without a queue never needs
+    them.
     """
 
     def __init__(self, region: str | None, emulator: str | None) -> None:

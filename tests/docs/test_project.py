@@ -172,7 +172,14 @@ def test_requirements_name_the_framework() -> None:
 
 
 #: All pages, except the recipes, the runbook, and deploy/README.md, which have tests of their own.
-PAGES = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "tests/benchmarks/README.md"]
+PAGES = [
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "deploy/gcp/SCALE.md",
+    "tests/benchmarks/README.md",
+]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -197,6 +204,23 @@ def test_benchmarks_picture_shows_the_figures_of_the_page() -> None:
     tables = re.split(r"^\| ---.*\n", page, flags=re.MULTILINE)
     rows = [line.strip("| ").split(" | ") for line in tables[1].partition("\n\n")[0].splitlines()]
     assert picture(rows) == (ROOT / "tests/benchmarks/results.svg").read_text()
+
+
+#: A calculation, such as `1 / 1.15 ms = 870`, and the factor of each unit.
+CALCULATION = re.compile(r"((?:[\d.,$()+×/^ ]|million|kB|bytes|threads|ms|\bs\b)+) = \$?(\d[\d.,]*)( ms)?")
+UNITS = {"ms": 1e-3, "s": 1, "kB": 1e3, "bytes": 1, "threads": 1, "million": 1e6}
+
+
+def test_scale_calculations_have_the_stated_results() -> None:
+    calculations = CALCULATION.findall((ROOT / "deploy/gcp/SCALE.md").read_text())
+    assert len(calculations) >= 20
+    for expression, stated, unit_of_result in calculations:
+        python = re.sub(r"[,$]", "", expression).replace("×", "*").replace("^", "**").strip()
+        for unit, factor in UNITS.items():
+            python = re.sub(rf"([\d.]+) {unit}\b", rf"(\1 * {factor})", python)
+        actual = eval(python) * (1000 if unit_of_result else 1)
+        rounded = float(stated.strip(".,").replace(",", ""))
+        assert abs(actual - rounded) <= max(0.02 * rounded, 0.005), expression
 
 
 def test_deploy_readme_names_every_setting() -> None:
