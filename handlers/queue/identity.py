@@ -57,6 +57,8 @@ class GoogleIdentity:
             key_id = jwt.decode_header(token).get("kid")  # type: ignore[no-untyped-call]
         except (ValueError, exceptions.GoogleAuthError):
             _reject("The token isn't a JSON Web Token.")
+        if not isinstance(key_id, str):
+            _reject("The token names no key.")
         certificates = self._certificates_with(key_id, deadline)
         try:
             claims = jwt.decode(  # type: ignore[no-untyped-call]
@@ -69,7 +71,7 @@ class GoogleIdentity:
         if claims.get("email") != expected.account or claims.get("email_verified") is not True:
             _reject("The token belongs to another account.")
 
-    def _certificates_with(self, key_id: object, deadline: Deadline) -> Mapping[str, str]:
+    def _certificates_with(self, key_id: str, deadline: Deadline) -> Mapping[str, str]:
         """Return the certificates. Fetch them again if the key is unknown, but at most every ten seconds."""
         secret = self._store.get(self._certificates, deadline)
         certificates = _parse(secret)

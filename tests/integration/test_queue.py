@@ -1,5 +1,6 @@
 """Tests of the queue: events that are published, and updates that come back from the queue."""
 
+import base64
 import json
 import threading
 import time
@@ -384,13 +385,36 @@ def _unsigned(token: str) -> str:
     return f"eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{payload}."
 
 
+def _with_key_id(key_id: object) -> Callable[[str], str]:
+    """Return a function that replaces the key ID of a token. None removes it."""
+
+    def change(token: str) -> str:
+        head, payload, signature = token.split(".")
+        header = json.loads(base64.urlsafe_b64decode(head + "=" * (-len(head) % 4)))
+        changed = {**header, "kid": key_id} if key_id is not None else {"alg": header["alg"]}
+        return f"{base64.urlsafe_b64encode(json.dumps(changed).encode()).decode().rstrip('=')}.{payload}.{signature}"
+
+    return change
+
+
 def _with_google_mark(token: str) -> str:
     head, payload, _ = token.split(".")
     return f"{head}.{payload}.SIGNATURE_REMOVED_BY_GOOGLE"
 
 
 @pytest.mark.parametrize(
-    "change", [_forged, _unsigned, _with_google_mark, lambda _: "x", lambda _: "a.b.c", lambda _: ""]
+    "change",
+    [
+        _forged,
+        _unsigned,
+        _with_google_mark,
+        _with_key_id(None),
+        _with_key_id(["a"]),
+        _with_key_id(7),
+        lambda _: "x",
+        lambda _: "a.b.c",
+        lambda _: "",
+    ],
 )
 def test_push_with_another_signature_is_401(queued: Relay, pubsub: PubSub, change: Callable[[str], str]) -> None:
     assert_problem(push(queued, b"{}", token=change(queued.cloud.google.token())), 401, "unauthenticated")
