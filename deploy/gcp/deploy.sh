@@ -75,6 +75,8 @@ for setting in ${SETTINGS[@]+"${SETTINGS[@]}"}; do
         THREADS=*) die "--set THREADS: use --concurrency, which sets the number of threads, too." ;;
         RELAY_CONFIG=[!/]*) die "--set RELAY_CONFIG: the deployment contains only deploy/relay.yaml. Copy the hooks there." ;;
         PORT=* | K_*=*) die "--set ${setting%%=*}: Cloud Run sets this variable itself. Remove the option." ;;
+        RELAY_DELIVERY_DEADLINE_SECONDS=*)
+            $QUEUE || die "--set RELAY_DELIVERY_DEADLINE_SECONDS: add --queue, which also changes the subscriptions." ;;
         [A-Z]*=*) ;;
         *) die "--set needs a value of the form NAME=VALUE, with a name in capitals." ;;
     esac

@@ -458,6 +458,8 @@ def test_deploy_sh_code_only_without_a_service_fails(empty: FakeGoogleCloud, tmp
     [
         (["--sett", "A=b"], "Unknown option: --sett"),
         (["--project"], "--project needs a value."),
+        (["--set", "RELAY_DELIVERY_DEADLINE_SECONDS=200"], "--set RELAY_DELIVERY_DEADLINE_SECONDS: add --queue"),
+        (["--queue", "--code-only"], "--queue and --code-only exclude each other"),
         (["--set", "RELAY_CONFIG=my.yaml"], "--set RELAY_CONFIG: the deployment contains only deploy/relay.yaml."),
         (["--set", "threads"], "--set needs a value of the form NAME=VALUE"),
         (["--set", "THREADS=5"], "--set THREADS: use --concurrency"),
