@@ -259,15 +259,17 @@ class Relay:
         with self._received(inbound, MAX_PUSH_BYTES) as (body, _):
             message = read_push(parse_payload(body))
             log.message_id, log.age = message.message_id, message.age(time.time())
-            problem = self._deliver_message(queue, message, inbound, deadline, log)
+            problem, attempts = self._deliver_message(queue, message, inbound, deadline, log)
             if problem is None:
                 return empty_response(204)
             log.outcome, log.problem = "failed", problem
-            if reason := queue.reason_to_remove(problem, log.age):
+            if reason := queue.reason_to_remove(problem, log.age, attempts):
                 try:
                     queue.publish_dead_letter(message, reason, problem)
                 except RelayError as error:
                     problem, log.cause = error.problem, error.cause
+                except Exception as fault:
+                    problem, log.fault = InternalError().problem, fault
                 else:
                     log.outcome = reason
                     return empty_response(204)
@@ -276,8 +278,8 @@ class Relay:
 
     def _deliver_message(
         self, queue: Queue, message: PushMessage, inbound: InboundRequest, deadline: Deadline, log: RequestLog
-    ) -> Problem | None:
-        """Carry out the update in a message, and return its problem, or None after a success."""
+    ) -> tuple[Problem | None, int]:
+        """Carry out the update in a message. Return its problem, or None after a success, and the number of calls."""
         try:
             queued = read_queued_update(message.data, self._schemas)
             inbound.delivery_id, log.hook = queued.delivery_id, queued.hook
@@ -289,14 +291,14 @@ class Relay:
                 (delivery,) = self._deliver([update], deadline, log, is_repeat=True)
         except RelayError as error:
             log.cause = error.cause
-            return error.problem
+            return error.problem, 0
         except Exception as fault:
             # After a while, park an update that causes a fault of the function.
             log.fault = fault
-            return InternalError().problem
-        if delivery.problem and delivery.problem.retryable:
+            return InternalError().problem, 0
+        if delivery.problem:
             queue.note_wait(update.provider, delivery.problem)
-        return delivery.problem
+        return delivery.problem, delivery.attempts
 
     def _with_hook_token(self, queued: QueuedUpdate) -> Update:
         """Return the update of a message, with the token that its hook in relay.yaml has for the update.

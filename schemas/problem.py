@@ -290,7 +290,7 @@ class QueueUnusableError(RelayError):
 class UnknownHookError(RelayError):
     """relay.yaml no longer has the hook of an update in the queue. The update stays in the queue."""
 
-    name, title, status, retryable = "unknown-hook", "The hook does not exist", 503, True
+    name, title, status = "unknown-hook", "The hook does not exist", 503
 
 
 class InternalError(RelayError):

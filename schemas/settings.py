@@ -319,6 +319,9 @@ class SettingsSchema(Schema):
             for name in required
             if loaded[name] is None
         }
+        if not any(loaded[topic] for topic in tokens):
+            message = "Must be set, or the topic of another provider: the queue needs a topic."
+            errors.setdefault(next(iter(tokens)), [message])
         if loaded["RELAY_MAX_BODY_BYTES"] > _MAX_QUEUED_BODY_BYTES:
             errors["RELAY_MAX_BODY_BYTES"] = [
                 f"Must be at most {_MAX_QUEUED_BODY_BYTES} with the queue, because Pub/Sub limits a message to 10 MB."

@@ -209,7 +209,6 @@ if $IS_NEW; then
         ${SETTINGS[@]+"${SETTINGS[@]}"})
 fi
 if $QUEUE; then
-    # A provider without a token gets no topic: `leave_out` removes both settings.
     for provider in apify data-world; do
         variable=$(printf '%s' "$provider" | tr 'a-z-' 'A-Z_')
         if $IS_NEW || grep -q "\"${variable}_TOKEN\"" <<<"$DEPLOYED" || grep -q "${variable}_TOKEN=" <<<"${SETTINGS[*]-}"; then
@@ -266,15 +265,12 @@ add_value() {
     fi
 }
 
-# leave_out SETTING: remove a setting whose secret has no value, the secret, and the topic of the provider.
+# leave_out SETTING: remove a setting whose secret has no value, and the secret.
 leave_out() {
     local kept=() setting
     SECRETS=$(sed "/${TAB}$1\$/d" <<<"$SECRETS")
     for setting in "${SETTINGS[@]}"; do
-        case ${setting%%=*} in
-            "$1" | "${1%_TOKEN}_TOPIC") ;;
-            *) kept+=("$setting") ;;
-        esac
+        [ "${setting%%=*}" = "$1" ] || kept+=("$setting")
     done
     SETTINGS=("${kept[@]}")
 }
@@ -364,7 +360,7 @@ if $QUEUE; then
     step "topics, to which only the service account $SERVICE may publish, and their subscriptions"
     TOPICS=$(inspect 'roles/pubsub.viewer on the project' "${GCLOUD[@]}" pubsub topics list --format 'value(name.basename())')
     EXISTING=$(inspect 'roles/pubsub.viewer on the project' "${GCLOUD[@]}" pubsub subscriptions list \
-        --format 'value(name.basename())')
+        --format 'value(name.basename(),topic)')
     # https://cloud.google.com/run/docs/triggering/https-request#deterministic
     PUSH_URL=https://$SERVICE-$NUMBER.$REGION.run.app/deliveries
     for setting in "${SETTINGS[@]}"; do
@@ -383,7 +379,10 @@ if $QUEUE; then
             options=(--push-endpoint "$PUSH_URL" --push-auth-service-account "$PUSH" --push-auth-token-audience "$SERVICE"
                 --ack-deadline "$ACK_DEADLINE" --min-retry-delay 10s --max-retry-delay 600s)
         fi
-        if grep -qxF -- "$topic" <<<"$EXISTING"; then
+        if grep -q "^$topic$TAB" <<<"$EXISTING"; then
+            # A subscription stays behind if its topic is deleted, and gets no message of a new topic of the same name.
+            grep -qxF -- "$topic${TAB}projects/$PROJECT/topics/$topic" <<<"$EXISTING" ||
+                die "The subscription $topic belongs to another topic. Delete the subscription, and run the script again."
             change 'roles/pubsub.editor on the project' "${GCLOUD[@]}" pubsub subscriptions update "$topic" "${options[@]}"
         else
             # Pub/Sub can't change the order of an existing subscription. By default, a subscription expires after 31

@@ -55,7 +55,7 @@ class GoogleIdentity:
             _reject("The header authorization has no Bearer token.")
         try:
             key_id = jwt.decode_header(token).get("kid")  # type: ignore[no-untyped-call]
-        except (ValueError, exceptions.GoogleAuthError):
+        except (ValueError, RecursionError, exceptions.GoogleAuthError):
             _reject("The token isn't a JSON Web Token.")
         if not isinstance(key_id, str):
             _reject("The token names no key.")
@@ -64,7 +64,7 @@ class GoogleIdentity:
             claims = jwt.decode(  # type: ignore[no-untyped-call]
                 token, certificates, audience=expected.audience, clock_skew_in_seconds=_CLOCK_SKEW
             )
-        except (ValueError, exceptions.GoogleAuthError) as error:
+        except (ValueError, RecursionError, exceptions.GoogleAuthError) as error:
             _reject(_reason(error))
         if claims.get("iss") not in _ISSUERS:
             _reject("The issuer of the token isn't Google.")
@@ -78,11 +78,13 @@ class GoogleIdentity:
         if key_id in certificates:
             return certificates
         with self._lock:
-            now = time.monotonic()
-            if now - self._refreshed < _REFRESH_SECONDS:
-                _reject("The key of the token is unknown.")
-            self._refreshed = now
-        return _parse(self._store.refresh(self._certificates, secret, deadline))
+            is_fresh = time.monotonic() - self._refreshed < _REFRESH_SECONDS
+        if is_fresh:
+            _reject("The key of the token is unknown.")
+        certificates = _parse(self._store.refresh(self._certificates, secret, deadline))
+        with self._lock:
+            self._refreshed = time.monotonic()
+        return certificates
 
 
 def fetch_certificates(reference: SecretReference, seconds: float) -> tuple[bytes, str]:

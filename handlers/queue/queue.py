@@ -10,10 +10,19 @@ from typing import Literal, TypeAlias
 from handlers.deadline import Deadline
 from handlers.queue.publisher import Message, Publisher
 from schemas.event import Update
-from schemas.problem import BodyTooLargeError, BusyError, Problem, UpstreamOutcomeUnknownError, UpstreamRateLimitedError
+from schemas.problem import (
+    BodyTooLargeError,
+    BusyError,
+    InvalidEventError,
+    InvalidJSONError,
+    Problem,
+    UpstreamOutcomeUnknownError,
+    UpstreamRateLimitedError,
+)
 from schemas.pubsub import PushMessage
 from schemas.queued_update import QueuedUpdate
 from schemas.settings import QueueSettings
+from schemas.strict_json import parse_object
 
 #: The largest body of a push, in bytes: 10 MB of data in base64, and the attributes.
 MAX_PUSH_BYTES = 14_000_000
@@ -47,6 +56,7 @@ class Queue:
         self._clock = clock
         share = max(1, threads // 2 // len(settings.topics))
         self._slots = {provider: threading.BoundedSemaphore(share) for provider in settings.topics}
+        self._lock = threading.Lock()
         # The end of the wait that a provider asked for, on the clock.
         self._wait_ends: dict[str, float] = {}
 
@@ -57,6 +67,7 @@ class Queue:
 
         Raises:
             BodyTooLargeError: An update is too large for a message. The function has published nothing.
+            InvalidEventError: An update is nested too deep for a message. The function has published nothing.
             QueueUnreachableError, QueueUnusableError: Pub/Sub doesn't have all updates.
         """
         messages = []
@@ -68,6 +79,12 @@ class Queue:
                     f"An update of {update.provider} has more than {_MAX_DATA_BYTES} bytes, which is the limit of the "
                     "queue. Send a smaller update, or add ?wait=true."
                 )
+            try:
+                # The update in the message is nested deeper than in the event.
+                parse_object(data)
+            except InvalidJSONError as error:
+                path = f"updates.{update.position}.update" if hook else "update"
+                raise InvalidEventError("The queue can't take the update.", errors={path: [str(error)]}) from None
             messages.append(Message(self.settings.topics[update.provider], data, queued.ordering_key))
         return self._publisher.publish(messages, deadline)
 
@@ -93,19 +110,23 @@ class Queue:
 
     def note_wait(self, provider: str, problem: Problem) -> None:
         """Remember the wait that a provider asked for with `problem`, which was too long for the delivery."""
-        if wait := problem.headers.get("Retry-After"):
-            self._wait_ends[provider] = self._clock() + int(wait)
+        # The function's own problems have a Retry-After, too.
+        if problem.upstream and (wait := problem.headers.get("Retry-After")):
+            with self._lock:
+                self._wait_ends[provider] = max(self._wait_ends.get(provider, 0.0), self._clock() + int(wait))
 
-    def reason_to_remove(self, problem: Problem, age: float) -> Reason | None:
+    def reason_to_remove(self, problem: Problem, age: float, attempts: int) -> Reason | None:
         """Return the reason to remove an update with this problem from the queue, or None to keep the update.
 
-        `age` is the time since the publication of the update, in seconds.
+        `age` is the time since the publication of the update, in seconds. `attempts` is the number of calls for the
+        update. Without a call, a problem that soon ends, such as occupied slots, is no reason to park an old update.
         """
         if problem.status == 422 and problem.upstream is None:
             return "lost"
         if problem.upstream and problem.status in _HOPELESS_STATUSES:
             return "lost"
-        if problem.name == UpstreamOutcomeUnknownError.name or age > self.settings.park_after_seconds:
+        has_failed = attempts > 0 or not problem.retryable
+        if problem.name == UpstreamOutcomeUnknownError.name or (age > self.settings.park_after_seconds and has_failed):
             return "parked"
         return None
 
@@ -115,8 +136,10 @@ class Queue:
         Raises:
             QueueUnreachableError, QueueUnusableError: Pub/Sub doesn't have the message.
         """
+        # Pub/Sub refuses the names that it uses itself.
+        own = ((name, value) for name, value in message.attributes.items() if not name.startswith("goog"))
         attributes = {
-            **dict(islice(message.attributes.items(), _MAX_ATTRIBUTES)),
+            **dict(islice(own, _MAX_ATTRIBUTES)),
             "relay-reason": reason,
             "relay-problem": problem.name,
             "relay-published": message.published,

@@ -364,7 +364,19 @@ def test_deliveries_use_at_most_half_of_the_threads(launch: Launch, pubsub: PubS
         ({"iat": int(time.time()) + 7200}, "The token isn't valid yet."),
         ({"exp": None}, "The signature or the form of the token is invalid."),
     ],
-    ids=str,
+    ids=[
+        "audience",
+        "no audience",
+        "email",
+        "no email",
+        "unverified",
+        "verified as text",
+        "issuer",
+        "no issuer",
+        "expired",
+        "from the future",
+        "no expiry",
+    ],
 )
 def test_push_with_other_claims_is_401(queued: Relay, pubsub: PubSub, claims: dict[str, Any], cause: str) -> None:
     response = push(queued, b"{}", token=queued.cloud.google.token(**claims))
@@ -397,6 +409,11 @@ def _with_key_id(key_id: object) -> Callable[[str], str]:
     return change
 
 
+def _deep(token: str) -> str:
+    payload, signature = token.split(".")[1:]
+    return f"{base64.urlsafe_b64encode(b'[' * 5000).decode()}.{payload}.{signature}"
+
+
 def _with_google_mark(token: str) -> str:
     head, payload, _ = token.split(".")
     return f"{head}.{payload}.SIGNATURE_REMOVED_BY_GOOGLE"
@@ -411,6 +428,7 @@ def _with_google_mark(token: str) -> str:
         _with_key_id(None),
         _with_key_id(["a"]),
         _with_key_id(7),
+        _deep,
         lambda _: "x",
         lambda _: "a.b.c",
         lambda _: "",

@@ -17,6 +17,7 @@ from schemas.problem import (
     InternalError,
     InvalidEventError,
     RelayError,
+    SecretUnreachableError,
     SecretUnusableError,
     UnknownHookError,
     Upstream,
@@ -81,6 +82,18 @@ def test_enqueue_update_that_is_too_large_publishes_nothing() -> None:
     assert publisher.messages == []
 
 
+def test_enqueue_update_that_is_nested_too_deep_publishes_nothing() -> None:
+    queue, publisher = create()
+    value: object = 1
+    for _ in range(63):
+        value = {"a": value}
+    deep = Update("data.world", "acme/products", {"properties": value}, position=2)  # type: ignore[dict-item]
+    with pytest.raises(InvalidEventError) as caught:
+        queue.enqueue([APIFY, deep], "run-1", "build", Deadline.after(9))
+    assert list(caught.value.problem.errors or ()) == ["updates.2.update"]
+    assert publisher.messages == []
+
+
 @pytest.mark.parametrize(("threads", "share"), [(8, 2), (9, 2), (200, 50), (1, 1)])
 def test_slot_each_provider_has_an_equal_share_of_half_of_the_threads(threads: int, share: int) -> None:
     queue, _ = create(threads)
@@ -99,8 +112,11 @@ def test_slot_each_provider_has_an_equal_share_of_half_of_the_threads(threads: i
 def test_slot_during_the_wait_of_a_provider_raises() -> None:
     clock = Clock()
     queue, _ = create(clock=clock)
-    queue.note_wait("apify", UpstreamRateLimitedError("", headers={"Retry-After": "600"}).problem)
+    for seconds in ("600", "1"):
+        error = UpstreamRateLimitedError("", upstream=Upstream(429, None), headers={"Retry-After": seconds})
+        queue.note_wait("apify", error.problem)
     queue.note_wait("data.world", DeadlineExceededError("").problem)
+    queue.note_wait("data.world", SecretUnreachableError("").problem)
     with queue.slot("data.world"):
         pass
     with pytest.raises(UpstreamRateLimitedError) as caught, queue.slot("apify"):
@@ -115,18 +131,18 @@ def test_slot_during_the_wait_of_a_provider_raises() -> None:
 def test_reason_to_remove_update_that_the_provider_rejects_is_lost(status: int) -> None:
     queue, _ = create()
     problem = UpstreamRejectedError(status, "", upstream=Upstream(status, None)).problem
-    assert queue.reason_to_remove(problem, 0) == "lost"
-    assert queue.reason_to_remove(problem, 1000) == "lost"
+    assert queue.reason_to_remove(problem, 0, 1) == "lost"
+    assert queue.reason_to_remove(problem, 1000, 1) == "lost"
 
 
 def test_reason_to_remove_invalid_update_is_lost() -> None:
     queue, _ = create()
-    assert queue.reason_to_remove(InvalidEventError("").problem, 0) == "lost"
+    assert queue.reason_to_remove(InvalidEventError("").problem, 0, 0) == "lost"
 
 
 def test_reason_to_remove_unknown_outcome_of_an_action_is_parked() -> None:
     queue, _ = create()
-    assert queue.reason_to_remove(UpstreamOutcomeUnknownError("").problem, 0) == "parked"
+    assert queue.reason_to_remove(UpstreamOutcomeUnknownError("").problem, 0, 1) == "parked"
 
 
 @pytest.mark.parametrize(
@@ -146,9 +162,28 @@ def test_reason_to_remove_unknown_outcome_of_an_action_is_parked() -> None:
 )
 def test_reason_to_remove_problem_that_can_end_depends_on_the_age(error: RelayError) -> None:
     queue, _ = create()
-    assert queue.reason_to_remove(error.problem, 0) is None
-    assert queue.reason_to_remove(error.problem, 100) is None
-    assert queue.reason_to_remove(error.problem, 100.1) == "parked"
+    assert queue.reason_to_remove(error.problem, 0, 1) is None
+    assert queue.reason_to_remove(error.problem, 100, 1) is None
+    assert queue.reason_to_remove(error.problem, 100.1, 1) == "parked"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (BusyError(""), None),
+        (UpstreamRateLimitedError(""), None),
+        (SecretUnreachableError(""), None),
+        (SecretUnusableError(""), "parked"),
+        (UnknownHookError(""), "parked"),
+        (InternalError(), "parked"),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_reason_to_remove_old_update_without_a_call_depends_on_the_problem(
+    error: RelayError, reason: str | None
+) -> None:
+    queue, _ = create()
+    assert queue.reason_to_remove(error.problem, 1000, 0) == reason
 
 
 def test_publish_dead_letter_has_the_whole_message() -> None:
@@ -172,6 +207,7 @@ def test_publish_dead_letter_has_the_whole_message() -> None:
 
 def test_publish_dead_letter_has_at_most_100_attributes() -> None:
     queue, publisher = create()
-    attributes = {f"a{number}": "" for number in range(100)}
+    attributes = {"googclient_x": "", **{f"a{number}": "" for number in range(100)}}
     queue.publish_dead_letter(replace(MESSAGE, attributes=attributes), "lost", BusyError("").problem)
     assert len(publisher.messages[0].attributes) == 100
+    assert "googclient_x" not in publisher.messages[0].attributes

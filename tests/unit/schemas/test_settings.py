@@ -324,3 +324,8 @@ def test_read_settings_invalid_setting_of_the_queue_names_the_rule(variable: str
     errors = errors_of(**{**QUEUE, variable: value})
     assert list(errors) == [variable]
     assert errors[variable][0].startswith(message)
+
+
+def test_read_settings_queue_without_any_topic_names_a_topic() -> None:
+    names = ("RELAY_DEAD_LETTER_TOPIC", "RELAY_PUSH_AUDIENCE", "RELAY_PUSH_ACCOUNT")
+    assert list(errors_of(**{name: QUEUE[name] for name in names})) == ["APIFY_TOPIC"]
