@@ -360,13 +360,12 @@ class Relay:
         return deliveries
 
     @contextmanager
-    def _received(self, inbound: InboundRequest, max_bytes: int = 0) -> Iterator[tuple[bytes, Deadline]]:
+    def _received(self, inbound: InboundRequest, max_bytes: int | None = None) -> Iterator[tuple[bytes, Deadline]]:
         """Provide the body of a request, and a deadline relative to the arrival of the body.
 
-        The body has at most `max_bytes` bytes, by default RELAY_MAX_BODY_BYTES.
-
-        A large body occupies one of the instance's slots for large bodies until the end of the `with` statement. A
-        request takes the slot once that much of its body has arrived: a caller that sends nothing occupies no slot.
+        The body has at most `max_bytes` bytes, by default RELAY_MAX_BODY_BYTES. A large body occupies one of the
+        instance's slots for large bodies until the end of the `with` statement. A request takes the slot once that much
+        of its body has arrived: a caller that sends nothing occupies no slot.
 
         Raises:
             BusyError: All slots for large bodies are occupied.

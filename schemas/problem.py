@@ -125,15 +125,15 @@ class UnauthenticatedError(RelayError):
 
     name, title, status = "unauthenticated", "Not authenticated", 401
 
-    def __init__(self, challenge: str, cause: str = "") -> None:
+    def __init__(self, scheme: str, cause: str = "") -> None:
         """Create the error.
 
-        `challenge` is the value of the `WWW-Authenticate` header. `cause` is only for the log.
+        `scheme` is the authentication scheme in the `WWW-Authenticate` header. `cause` is only for the log.
         """
         self.cause = cause
         super().__init__(
             "The request has no valid signature or secret. Send the signature or the secret that the endpoint expects.",
-            headers={"WWW-Authenticate": challenge},
+            headers={"WWW-Authenticate": f'{scheme} realm="dataset-relay"'},
         )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from marshmallow import fields, validate
 
-from schemas.base import StrictSchema, flatten
+from schemas.base import REQUIRED, StrictSchema, flatten
 from schemas.event import EventSchema, Update, read_event
 from schemas.problem import InvalidEventError, InvalidJSONError
 from schemas.strict_json import JSON, dump, parse_object
@@ -75,7 +75,7 @@ def read_queued_update(data: bytes, schemas: Mapping[str, EventSchema]) -> Queue
     update = read_event(event, schemas)
     delivery_id, hook, position = event.get("id"), reference.get("hook"), reference.get("position", 0)
     if not isinstance(delivery_id, str):
-        raise InvalidEventError("The message breaks a rule.", errors={"id": ["Required: add this field."]})
+        raise InvalidEventError("The message breaks a rule.", errors={"id": [REQUIRED]})
     assert hook is None or isinstance(hook, str)
     assert isinstance(position, int)
     return QueuedUpdate(replace(update, position=position), delivery_id, hook)

@@ -22,12 +22,11 @@ from typing import Any
 
 from marshmallow import fields, validate
 
-from schemas.base import HEADER_NAME, StrictBoolean, StrictSchema, matches, one_of
+from schemas.base import HEADER_NAME, REQUIRED, StrictBoolean, StrictSchema, matches, one_of
 from schemas.pubsub import ACCOUNT, AUDIENCE
 
 #: The sender that authenticates with an ID token of Google in place of a secret.
 GOOGLE = "google"
-_REQUIRED = str(fields.Field.default_error_messages["required"])
 
 #: The hash functions and the encodings of a custom sender's signature.
 HASHES = ("sha256", "sha1", "sha512")
@@ -110,7 +109,7 @@ class HookSchema(StrictSchema):
         reason = "authenticates with an ID token: give its audience and account." if is_google else "needs a secret."
         return {
             **super()._object_errors(value),
-            **{name: [_REQUIRED] for name in required if name not in value},
+            **{name: [REQUIRED] for name in required if name not in value},
             **{name: [f"Must be absent. The sender {reason}"] for name in other if name in value},
         }
 

@@ -195,7 +195,7 @@ def _parse(raw: bytes, decoder: json.JSONDecoder) -> JSON:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InvalidJSONError(f"The JSON is not UTF-8 (byte {error.start}).") from None
-    _check_depth(raw)
+    check_depth(raw)
     try:
         value: JSON = decoder.decode(text.removeprefix(_BYTE_ORDER_MARK))
     except json.JSONDecodeError as error:
@@ -229,10 +229,11 @@ def _count_separators(raw: bytes) -> int:
     return sum(map(raw.count, _SEPARATORS))
 
 
-def _check_depth(raw: bytes) -> None:
-    """Raise InvalidJSONError if `raw` has more than MAX_DEPTH levels.
+def check_depth(raw: bytes) -> None:
+    """Check the depth of a JSON text, before a parser whose recursion limit depends on the version of Python.
 
-    The check precedes the parser, because the recursion limit of the parser depends on the version of Python.
+    Raises:
+        InvalidJSONError: `raw` has more than MAX_DEPTH levels.
     """
     if raw.count(b"{") + raw.count(b"[") <= MAX_DEPTH:
         return

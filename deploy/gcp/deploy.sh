@@ -385,8 +385,8 @@ if $QUEUE; then
                 die "The subscription $topic belongs to another topic. Delete the subscription, and run the script again."
             change 'roles/pubsub.editor on the project' "${GCLOUD[@]}" pubsub subscriptions update "$topic" "${options[@]}"
         else
-            # Pub/Sub can't change the order of an existing subscription. By default, a subscription expires after 31
-            # days without a message.
+            # Pub/Sub can't turn on ordering for an existing subscription. By default, a subscription expires after 31 days
+            # without activity.
             [ "$topic" = "$SERVICE-dead-letters" ] || options+=(--enable-message-ordering)
             change 'roles/pubsub.editor on the project, and roles/iam.serviceAccountUser on the service account of the pushes' \
                 "${GCLOUD[@]}" pubsub subscriptions create "$topic" --topic "$topic" --expiration-period never "${options[@]}"

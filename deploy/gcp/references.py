@@ -31,7 +31,7 @@ def iter_references(settings: Settings, config: Config) -> Iterator[tuple[str, S
     secrets = [("secret", reference) for reference in settings.secrets]
     for hook in config.hooks.values():
         assert isinstance(hook.sender, Sender)
-        kind = "basic" if hook.sender.challenge.startswith("Basic") else "secret"
+        kind = "basic" if hook.sender.scheme == "Basic" else "secret"
         secrets += [(kind, reference) for reference in hook.secrets]
         tokens += [update.token for update in hook.updates]
     for kind, reference in (*secrets, *(("token", token) for token in tokens if token)):

@@ -32,7 +32,6 @@ from handlers.providers import PROVIDERS
 from handlers.providers.base import event_schemas, token_patterns
 from handlers.secret_store.store import SecretStore, create_fetchers
 from handlers.senders import SENDERS, Sender, custom_sender
-from handlers.senders.shared_secrets import Authorization
 from handlers.senders.signatures import STANDARD_WEBHOOKS, TOLERANCE_SECONDS, BodySignature
 from schemas.event import Update
 from schemas.problem import InvalidEventError, SecretUnreachableError, SecretUnusableError
@@ -79,10 +78,10 @@ def _secret_uses(config: Config) -> dict[SecretReference, set[str]]:
     """Return the secrets of the hooks. The uses of a secret are names of providers, `basic`, `whsec`, and `text`."""
     uses: defaultdict[SecretReference, set[str]] = defaultdict(set)
     for hook in config.hooks.values():
-        verifier = _sender(hook).verifier
-        is_basic = isinstance(verifier, Authorization) and verifier.scheme == "Basic"
+        sender = _sender(hook)
+        use = "basic" if sender.scheme == "Basic" else "whsec" if sender.verifier == STANDARD_WEBHOOKS else "text"
         for reference in hook.secrets:
-            uses[reference].add("basic" if is_basic else "whsec" if verifier == STANDARD_WEBHOOKS else "text")
+            uses[reference].add(use)
         for update in hook.updates:
             if update.token:
                 uses[update.token].add(update.provider)

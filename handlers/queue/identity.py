@@ -5,7 +5,6 @@ the same in each case. The signature `SIGNATURE_REMOVED_BY_GOOGLE` is invalid li
 signature only after its own verification, which a public service doesn't perform.
 """
 
-import threading
 import time
 from collections.abc import Mapping
 from typing import Any, NoReturn
@@ -14,15 +13,15 @@ import requests
 
 from handlers.deadline import Deadline
 from handlers.secret_store.fetch_error import FetchError
-from handlers.secret_store.store import Secret, SecretStore
+from handlers.secret_store.store import SecretStore
 from schemas.problem import InvalidJSONError, UnauthenticatedError
 from schemas.pubsub import PushIdentity
 from schemas.secret_reference import SecretReference
 from schemas.strict_json import parse_response
 
 _ISSUERS = ("accounts.google.com", "https://accounts.google.com")
-_CHALLENGE = 'Bearer realm="dataset-relay"'
-# In seconds. Google changes a key days before the first use, so an unknown key is nearly always a forgery.
+# In seconds. Google publishes a new key days before the first use of the key, so an unknown key is nearly always a
+# forgery.
 _REFRESH_SECONDS = 10.0
 # In seconds. The clocks of Google and of the instance differ.
 _CLOCK_SKEW = 10
@@ -38,7 +37,7 @@ class GoogleIdentity:
     def __init__(self, certificates: SecretReference, store: SecretStore) -> None:
         self._certificates = certificates
         self._store = store
-        self._lock = threading.Lock()
+        # The time of the last fetch because of an unknown key, on the monotonic clock.
         self._refreshed = -_REFRESH_SECONDS
 
     def authenticate(self, headers: Mapping[str, str], expected: PushIdentity, deadline: Deadline) -> None:
@@ -73,17 +72,14 @@ class GoogleIdentity:
 
     def _certificates_with(self, key_id: str, deadline: Deadline) -> Mapping[str, str]:
         """Return the certificates. Fetch them again if the key is unknown, but at most every ten seconds."""
-        secret = self._store.get(self._certificates, deadline)
-        certificates = _parse(secret)
+        cached = self._store.get(self._certificates, deadline)
+        certificates = _parse(cached.text)
         if key_id in certificates:
             return certificates
-        with self._lock:
-            is_fresh = time.monotonic() - self._refreshed < _REFRESH_SECONDS
-        if is_fresh:
+        if time.monotonic() - self._refreshed < _REFRESH_SECONDS:
             _reject("The key of the token is unknown.")
-        certificates = _parse(self._store.refresh(self._certificates, secret, deadline))
-        with self._lock:
-            self._refreshed = time.monotonic()
+        certificates = _parse(self._store.refresh(self._certificates, cached, deadline).text)
+        self._refreshed = time.monotonic()
         return certificates
 
 
@@ -99,20 +95,20 @@ def fetch_certificates(reference: SecretReference, seconds: float) -> tuple[byte
     except requests.RequestException:
         raise FetchError("is unavailable: Google's certificates can't be fetched.", is_transient=True) from None
     try:
-        _parse(Secret(response.content.decode(), reference.name))
+        _parse(response.content.decode())
     except ValueError:
         raise FetchError("is unavailable: the response has no certificates.", is_transient=True) from None
     return response.content, reference.name
 
 
-def _parse(secret: Secret) -> dict[str, str]:
+def _parse(text: str) -> dict[str, str]:
     """Return the certificates in PEM format by key ID.
 
     Raises:
         ValueError: The text isn't an object with a string for each key ID.
     """
     try:
-        certificates = parse_response(secret.text.encode())
+        certificates = parse_response(text.encode())
     except InvalidJSONError:
         raise ValueError("The text isn't JSON.") from None
     if not isinstance(certificates, dict) or not all(isinstance(each, str) for each in certificates.values()):
@@ -133,4 +129,4 @@ def _reason(error: Any) -> str:
 
 
 def _reject(cause: str) -> NoReturn:
-    raise UnauthenticatedError(_CHALLENGE, cause)
+    raise UnauthenticatedError("Bearer", cause)

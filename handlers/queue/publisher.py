@@ -77,7 +77,7 @@ class Publisher:
         self._client: PublisherClient | None = None
 
     def publish(self, messages: Sequence[Message], deadline: Deadline) -> list[str]:
-        """Return the IDs of the messages, once Pub/Sub has all of them.
+        """Publish messages, and return their IDs once Pub/Sub has every message.
 
         After an error, Pub/Sub can have some of the messages, and the function publishes no further message.
 

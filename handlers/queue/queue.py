@@ -22,7 +22,7 @@ from schemas.problem import (
 from schemas.pubsub import PushMessage
 from schemas.queued_update import QueuedUpdate
 from schemas.settings import QueueSettings
-from schemas.strict_json import parse_object
+from schemas.strict_json import check_depth
 
 #: The largest body of a push, in bytes: 10 MB of data in base64, and the attributes.
 MAX_PUSH_BYTES = 14_000_000
@@ -57,7 +57,7 @@ class Queue:
         share = max(1, threads // 2 // len(settings.topics))
         self._slots = {provider: threading.BoundedSemaphore(share) for provider in settings.topics}
         self._lock = threading.Lock()
-        # The end of the wait that a provider asked for, on the clock.
+        # The time until which a provider asked the function to wait, on the clock.
         self._wait_ends: dict[str, float] = {}
 
     def enqueue(self, updates: Sequence[Update], delivery_id: str, hook: str | None, deadline: Deadline) -> list[str]:
@@ -81,7 +81,7 @@ class Queue:
                 )
             try:
                 # The update in the message is nested deeper than in the event.
-                parse_object(data)
+                check_depth(data)
             except InvalidJSONError as error:
                 path = f"updates.{update.position}.update" if hook else "update"
                 raise InvalidEventError("The queue can't take the update.", errors={path: [str(error)]}) from None
@@ -102,7 +102,7 @@ class Queue:
             raise UpstreamRateLimitedError(f"{provider} asked the function to wait for {wait:.0f} s.", headers=headers)
         slots = self._slots[provider]
         if not slots.acquire(blocking=False):
-            raise BusyError(f"All slots for deliveries from the queue to {provider} are occupied.")
+            raise BusyError(f"The instance has no free slot for a delivery from the queue. The provider is {provider}.")
         try:
             yield
         finally:

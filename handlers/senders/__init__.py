@@ -45,10 +45,9 @@ class Sender:
     test_texts: tuple[tuple[str, str], ...] = ()
 
     @property
-    def challenge(self) -> str:
-        """The value of `WWW-Authenticate` in a 401 response."""
-        scheme = self.verifier.scheme if isinstance(self.verifier, Authorization) else "Bearer"
-        return f'{scheme} realm="dataset-relay"'
+    def scheme(self) -> str:
+        """The authentication scheme in a 401 response (RFC 9110, 11.6.1)."""
+        return self.verifier.scheme if isinstance(self.verifier, Authorization) else "Bearer"
 
     def is_test_message(self, headers: Mapping[str, str], payload: JSON) -> bool:
         """Return True if the message only tests the webhook. The names in `headers` are lowercase."""

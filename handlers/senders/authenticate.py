@@ -53,7 +53,7 @@ def authenticate(
         SecretUnusableError: No credential matches an available secret, and another secret is unusable.
     """
     if not any(sender.verifier.is_present(request) for sender in senders):
-        raise UnauthenticatedError(senders[0].challenge, " ".join(each.verifier.explain(request) for each in senders))
+        raise UnauthenticatedError(senders[0].scheme, " ".join(each.verifier.explain(request) for each in senders))
     errors: list[RelayError] = []
     irregularities: list[str] = []
     for reference, secret in secrets:
@@ -76,7 +76,7 @@ def authenticate(
         unavailable.cause = " ".join(map(str, errors))
         raise unavailable
     reasons = [sender.verifier.explain(request) for sender in senders if sender.verifier.is_present(request)]
-    raise UnauthenticatedError(senders[0].challenge, " ".join([*reasons, *irregularities]))
+    raise UnauthenticatedError(senders[0].scheme, " ".join([*reasons, *irregularities]))
 
 
 def _forms(secret: str) -> Iterator[str]:

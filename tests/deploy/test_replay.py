@@ -179,7 +179,7 @@ def test_log_filter_finds_the_lines_of_the_dataset() -> None:
     dataset = {"provider": "apify", "dataset": APIFY}
     wanted = [
         own_line(),
-        # The first publication of an update that was sent again.
+        # The event of an update that was sent again is older than the update's last publication.
         own_line(minutes=-20 * 24 * 60),
         line(1, outcome="delivered", delivery="run-2", **dataset),
         line(2, outcome="queued", delivery="run-3", **dataset),

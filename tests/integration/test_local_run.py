@@ -1,4 +1,4 @@
-"""Tests of `make run`: hooks, secrets, commands, addresses, the port, the log, and the end."""
+"""Tests of `make run`: hooks, secrets, commands, addresses, the port, the log, and the end of the command."""
 
 import json
 import os

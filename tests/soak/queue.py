@@ -91,7 +91,7 @@ class QueuedFunction:
             return type(error).__name__
 
     def applied(self) -> Iterator[tuple[str, int]]:
-        """Yield the updates that the providers have applied, in their order."""
+        """Yield the updates that each provider has applied, in the order of their application."""
         for dataset, body in list(self.cloud.apify.applied) + list(self.cloud.data_world.applied):
             text = str(body.get("name") or body.get("summary"))
             yield dataset, int(text.rpartition("-")[2])

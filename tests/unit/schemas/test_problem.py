@@ -67,7 +67,7 @@ def test_error_with_own_wait_has_retry_after_header() -> None:
 def test_unauthenticated_error_never_names_cause() -> None:
     error = UnauthenticatedError("Bearer")
     assert error.problem == UnauthenticatedError("Bearer").problem
-    assert error.problem.headers == {"WWW-Authenticate": "Bearer"}
+    assert error.problem.headers == {"WWW-Authenticate": 'Bearer realm="dataset-relay"'}
 
 
 def test_problem_name_is_last_part_of_type() -> None:

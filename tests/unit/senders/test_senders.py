@@ -20,6 +20,7 @@ from handlers.senders.signatures import (
     SignedMessage,
     TimestampedSignature,
 )
+from schemas.problem import UnauthenticatedError
 from tests.unit.senders.signed_requests import (
     BODY,
     CASES,
@@ -177,7 +178,8 @@ def test_verify_vector_of_circleci_returns_true() -> None:
 def test_challenge_names_the_scheme_of_the_sender() -> None:
     for name, sender in SENDERS.items():
         is_basic = name in ("databricks", "azure-devops", "jenkins", "basic")
-        assert sender.challenge == f'{"Basic" if is_basic else "Bearer"} realm="dataset-relay"'
+        headers = UnauthenticatedError(sender.scheme).problem.headers
+        assert headers == {"WWW-Authenticate": f'{"Basic" if is_basic else "Bearer"} realm="dataset-relay"'}
 
 
 # Test messages
