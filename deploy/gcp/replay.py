@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 
 import requests
 
+from handlers import google_api
 from handlers.deadline import Deadline
 from handlers.providers import PROVIDERS
 from handlers.providers.base import event_schemas, mask_updates
@@ -413,9 +414,7 @@ def connect(emulator: str | None, region: str) -> "tuple[SubscriberClient, Publi
     if emulator:
         if not is_loopback(urlsplit(f"//{emulator}").hostname or ""):
             raise ReplayError("PUBSUB_EMULATOR_HOST must be host:port with a loopback host, such as 127.0.0.1:8085.")
-        # Ignore a proxy in the environment, because the emulator runs on this machine.
-        options = [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", -1)]
-        channel = grpc.insecure_channel(emulator, options=options)
+        channel = google_api.open_emulator_channel(emulator)
         subscriber = SubscriberClient(transport=SubscriberGrpcTransport(channel=channel))
         publisher = PublisherClient(transport=PublisherGrpcTransport(channel=channel))
     else:
@@ -446,9 +445,7 @@ def _explained(resource: str, role: str) -> Iterator[None]:
         raise ReplayError(_NO_CREDENTIALS) from None
     except (GoogleAPICallError, RetryError) as error:
         cause = error.cause if isinstance(error, RetryError) else error
-        code = getattr(cause, "grpc_status_code", None)
-        # The message of the error could have data.
-        status = str(code.name if code is not None else type(cause).__name__)
+        status = google_api.status_name(cause)
         remedies = {
             "PERMISSION_DENIED": f"Ask an owner of the project for {role} on it.",
             "NOT_FOUND": "It doesn't exist. Check --project and --service.",

@@ -18,6 +18,7 @@ from google.pubsub_v1.services.publisher.transports import PublisherGrpcTranspor
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
 from deploy.local.cloud import PROJECT, free_port, queue_settings
+from handlers.google_api import open_emulator_channel
 
 #: The command that installs the emulator.
 INSTALL = "gcloud components install pubsub-emulator beta"
@@ -51,7 +52,7 @@ class Emulator:
             # gcloud starts Java as a further process. `stop` ends both of them.
             start_new_session=True,
         )  # fmt: skip
-        self._channel = grpc.insecure_channel(self.address, options=[("grpc.enable_http_proxy", 0)])
+        self._channel = open_emulator_channel(self.address)
         self._publisher = PublisherClient(transport=PublisherGrpcTransport(channel=self._channel))
         self.subscriber = SubscriberClient(transport=SubscriberGrpcTransport(channel=self._channel))
 

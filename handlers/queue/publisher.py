@@ -10,10 +10,11 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import requests
 
+from handlers import google_api
 from handlers.deadline import Deadline
 from schemas.problem import BodyTooLargeError, QueueUnreachableError, QueueUnusableError, RelayError
 
@@ -136,11 +137,9 @@ class Publisher:
         from google.pubsub_v1 import PublisherClient
 
         if self._emulator:
-            import grpc
             from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 
-            # Ignore a proxy in the environment, because the emulator runs on this machine.
-            channel = grpc.insecure_channel(self._emulator, options=[("grpc.enable_http_proxy", 0)])
+            channel = google_api.open_emulator_channel(self._emulator)
             return PublisherClient(transport=PublisherGrpcTransport(channel=channel))
         # Order holds only among the messages of a region: https://cloud.google.com/pubsub/docs/ordering
         endpoint = f"{self._region or _instance_region(seconds)}-pubsub.googleapis.com"
@@ -166,7 +165,6 @@ def _batches(positions: Sequence[int], messages: Sequence[Message]) -> Iterator[
 def _publish(client: "PublisherClient", messages: Sequence[Message], deadline: Deadline) -> Sequence[str]:
     """Publish messages of one topic and one ordering key in one request, and return their IDs."""
     from google.api_core import exceptions
-    from google.api_core.retry import Retry, if_exception_type
     from google.auth.exceptions import GoogleAuthError
     from google.pubsub_v1 import PubsubMessage
 
@@ -174,10 +172,8 @@ def _publish(client: "PublisherClient", messages: Sequence[Message], deadline: D
     if not remaining:
         raise QueueUnreachableError(_UNREACHABLE)
     topic = messages[0].topic
-    transient = (exceptions.ServerError, exceptions.TooManyRequests, exceptions.Aborted, exceptions.Cancelled)
     # The last attempt can begin at the end of the time for retries, and still ends before the deadline.
     attempt = min(_ATTEMPT_SECONDS, remaining / 2)
-    retry: Any = Retry(if_exception_type(*transient), initial=0.1, maximum=1, multiplier=2, timeout=remaining - attempt)
     try:
         response = client.publish(
             topic=topic,
@@ -185,29 +181,23 @@ def _publish(client: "PublisherClient", messages: Sequence[Message], deadline: D
                 PubsubMessage(data=each.data, ordering_key=each.ordering_key, attributes=dict(each.attributes))
                 for each in messages
             ],
-            retry=retry,
+            retry=google_api.create_retry(remaining - attempt),
             timeout=attempt,
         )
-    # After its last retry, the client raises RetryError, which isn't a GoogleAPICallError.
-    except (*transient, exceptions.RetryError) as error:
+    except google_api.transient_errors() as error:
         cause = error.cause if isinstance(error, exceptions.RetryError) else error
-        raise _error(QueueUnreachableError(_UNREACHABLE), f"{topic} is unreachable: {_status(cause)}.") from None
-    except exceptions.GoogleAPICallError as error:
-        remedy = _REMEDIES.get(_status(error), "Check the topic.")
         raise _error(
-            QueueUnusableError(_UNUSABLE), f"Pub/Sub returned {_status(error)} for {topic}. {remedy}"
+            QueueUnreachableError(_UNREACHABLE), f"{topic} is unreachable: {google_api.status_name(cause)}."
         ) from None
+    except exceptions.GoogleAPICallError as error:
+        status = google_api.status_name(error)
+        remedy = _REMEDIES.get(status, "Check the topic.")
+        raise _error(QueueUnusableError(_UNUSABLE), f"Pub/Sub returned {status} for {topic}. {remedy}") from None
     except GoogleAuthError as error:
         if error.retryable:
             raise _error(QueueUnreachableError(_UNREACHABLE), "Google's token server is unreachable.") from None
         raise _error(QueueUnusableError(_UNUSABLE), _NO_CREDENTIALS) from None
     return list(response.message_ids)
-
-
-def _status(error: Any) -> str:
-    """Return the name of the gRPC status, such as `PERMISSION_DENIED`. The message of the error could have data."""
-    code = getattr(error, "grpc_status_code", None)
-    return str(code.name if code is not None else type(error).__name__)
 
 
 def _error(error: RelayError, cause: str) -> RelayError:

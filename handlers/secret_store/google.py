@@ -4,8 +4,9 @@ https://cloud.google.com/secret-manager/docs/reference/rpc/google.cloud.secretma
 """
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from handlers import google_api
 from handlers.secret_store.fetch_error import FetchError
 from schemas.secret_reference import SecretReference
 
@@ -48,21 +49,17 @@ class SecretManager:
         """
         import google_crc32c
         from google.api_core import exceptions
-        from google.api_core.retry import Retry, if_exception_type
         from google.auth.exceptions import GoogleAuthError
 
-        transient = (exceptions.ServerError, exceptions.TooManyRequests, exceptions.Aborted, exceptions.Cancelled)
-        retry: Any = Retry(if_exception_type(*transient), initial=0.1, maximum=1, multiplier=2, timeout=seconds)
         unreachable = FetchError("is unavailable: Secret Manager is unreachable.", is_transient=True)
         try:
             response = self._get_client(reference.location).access_secret_version(
-                name=reference.name, retry=retry, timeout=min(_ATTEMPT_SECONDS, seconds)
+                name=reference.name, retry=google_api.create_retry(seconds), timeout=min(_ATTEMPT_SECONDS, seconds)
             )
-        # After its last retry, the client raises RetryError, which isn't a GoogleAPICallError.
-        except (*transient, exceptions.RetryError):
+        except google_api.transient_errors():
             raise unreachable from None
         except exceptions.GoogleAPICallError as error:
-            status = _status(error)
+            status = google_api.status_name(error)
             remedy = _REMEDIES.get(status, "Check the secret reference.")
             raise FetchError(f"is unavailable: Secret Manager returned {status}. {remedy}") from None
         except GoogleAuthError as error:
@@ -94,18 +91,9 @@ def _create_client(emulator: str | None, location: str | None) -> "SecretManager
     if emulator is None:
         endpoint = {"api_endpoint": f"secretmanager.{location}.rep.googleapis.com"} if location else None
         return SecretManagerServiceClient(client_options=endpoint)
-    import grpc
     from google.cloud.secretmanager_v1.services.secret_manager_service.transports import (
         SecretManagerServiceGrpcTransport,
     )
 
-    # Create the channel here, because a channel that the client creates from client_options always uses TLS. Ignore a
-    # proxy in the environment, because the emulator runs on this machine.
-    channel = grpc.insecure_channel(emulator, options=[("grpc.enable_http_proxy", 0)])
+    channel = google_api.open_emulator_channel(emulator)
     return SecretManagerServiceClient(transport=SecretManagerServiceGrpcTransport(channel=channel))
-
-
-def _status(error: Any) -> str:
-    """Return the name of the gRPC status, such as `PERMISSION_DENIED`. The error's own message may contain a secret."""
-    code = error.grpc_status_code
-    return str(code.name if code is not None else type(error).__name__)
